@@ -1,0 +1,118 @@
+"""The names, symbols and colours of everything the book measures or sets.
+
+A quantity looks the same wherever it appears: in a figure, on a slider, in the style
+sheet. This module is the only place where that look is written down.
+
+The hues are those of Okabe & Ito ("Color Universal Design", 2008), told apart by readers
+with any common colour-vision deficiency, darkened for a light page and lightened for a
+dark one until each has a contrast of at least 4.5 : 1 with the page behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a quantity is written and drawn.
+
+    Attributes:
+        label: plain words, lower case, for axes and screen readers.
+        symbol: Unicode symbol for sliders and direct labels, "" if there is none.
+        tex: the same symbol in TeX, "" if there is none.
+        unit: unit, "" for a pure number.
+        role: the colour's name in `COLORS`.
+        scale: "log" or "linear", the axis on which the quantity is read best.
+    """
+
+    label: str
+    symbol: str = ""
+    tex: str = ""
+    unit: str = ""
+    role: str = "ink"
+    scale: str = "linear"
+
+    @property
+    def color(self) -> tuple[str, str]:
+        """The quantity's colour on a light and on a dark page, as "#rrggbb"."""
+        return COLORS[self.role]
+
+
+#: role -> (on the light page, on the dark page)
+COLORS = {
+    "loss": ("#0063a6", "#6cb6ef"),
+    "accuracy": ("#007553", "#3fc79a"),
+    "sharpness": ("#b84a00", "#f28c4b"),
+    "distance": ("#9c4a80", "#e093c4"),
+    "noise": ("#8a6100", "#e6b23c"),
+    "gradient": ("#2f7392", "#7cc8e8"),
+    "theory": ("#1d1d1f", "#f0ede6"),
+    "threshold": ("#6a6a70", "#a3a3ab"),
+    "divergence": ("#a5122a", "#ff8a94"),
+    "ink": ("#1f2328", "#e8e4db"),
+    "muted": ("#5c6168", "#a6a29a"),
+    "rule": ("#d9d4c9", "#3a3d44"),
+    "panel": ("#f4f1ea", "#22252b"),
+    "paper": ("#fdfcf9", "#16181d"),
+    "accent": ("#0063a6", "#6cb6ef"),
+}
+
+#: What a sweep can record, by the variable's name in its Dataset.
+QUANTITIES = {
+    "loss": Quantity("training loss", "L", "L", role="loss", scale="log"),
+    "batch_loss": Quantity("minibatch loss", "L_B", r"L_B", role="loss", scale="log"),
+    "test_loss": Quantity("test loss", "L_test", r"L_{\mathrm{test}}", role="loss", scale="log"),
+    "val_loss": Quantity("validation loss", "L_val", r"L_{\mathrm{val}}", role="loss", scale="log"),
+    "train_accuracy": Quantity("training accuracy", role="accuracy"),
+    "val_accuracy": Quantity("validation accuracy", role="accuracy"),
+    "test_accuracy": Quantity("test accuracy", role="accuracy"),
+    "sharpness": Quantity("sharpness", "λ", r"\lambda_{\max}", role="sharpness"),
+    "trace": Quantity("Hessian trace", "tr H", r"\operatorname{tr} H", role="sharpness", scale="log"),
+    "distance": Quantity("distance from initialization", "‖w − w₀‖", r"\|w-w_0\|", role="distance"),
+    "weight_norm": Quantity("weight norm", "‖w‖", r"\|w\|", role="distance"),
+    "gradient_norm": Quantity("gradient norm", "‖∇L‖", r"\|\nabla L\|", role="gradient", scale="log"),
+    "noise_trace": Quantity("gradient noise variance", "tr Σ", r"\operatorname{tr}\Sigma", role="noise", scale="log"),
+    "noise_scale": Quantity("gradient noise scale", "B", r"B_{\mathrm{simple}}", unit="examples", role="noise", scale="log"),
+    "kernel_distance": Quantity("kernel distance", role="distance"),
+    "weights": Quantity("weights", "w", "w", role="ink"),
+}
+
+#: What a sweep can vary, by the argument's name.
+HYPERPARAMETERS = {
+    "lr": Quantity("learning rate", "η", r"\eta", scale="log"),
+    "batch_size": Quantity("batch size", "B", "B", unit="examples", scale="log"),
+    "init_scale": Quantity("init scale", "α", r"\alpha", scale="log"),
+    "seed": Quantity("seed"),
+    "optimizer": Quantity("optimizer"),
+    "schedule": Quantity("schedule"),
+    "momentum": Quantity("momentum", "β", r"\beta"),
+    "beta1": Quantity("first-moment decay", "β₁", r"\beta_1"),
+    "beta2": Quantity("second-moment decay", "β₂", r"\beta_2"),
+    "eps": Quantity("denominator offset", "ε", r"\epsilon", scale="log"),
+    "l2": Quantity("L2 penalty", "μ", r"\mu", scale="log"),
+    "weight_decay": Quantity("weight decay", "ω", r"\omega", scale="log"),
+    "clip": Quantity("clipping norm", "c", "c", scale="log"),
+    "step": Quantity("step", "t", "t", unit="updates"),
+}
+
+
+def describe(name: str) -> Quantity:
+    """The `Quantity` called `name`; an unknown name is its own label, drawn in ink."""
+    known = QUANTITIES.get(name) or HYPERPARAMETERS.get(name)
+    return known or Quantity(name.replace("_", " "))
+
+
+def css() -> str:
+    """The palette as CSS custom properties `--d-<role>`, light and dark.
+
+    The dark values apply under `html[data-theme="dark"]` (the site) and
+    `body[data-jp-theme-light="false"]` (JupyterLab).
+    """
+
+    def block(selector: str, index: int) -> str:
+        lines = (f"  --d-{role}: {pair[index]};" for role, pair in COLORS.items())
+        return selector + " {\n" + "\n".join(lines) + "\n}\n"
+
+    dark = 'html[data-theme="dark"], body[data-jp-theme-light="false"]'
+    return block(":root", 0) + block(dark, 1)
