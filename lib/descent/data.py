@@ -1,0 +1,296 @@
+"""Data sets: small real ones without a download, larger ones on request, synthetic ones.
+
+Every function returns a `Data`: tensors with the samples first, split into training,
+validation and test parts. What is drawn at random depends on the argument `seed` alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import pickle
+import struct
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from descent.seeding import generator
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in up to three parts.
+
+    Attributes:
+        name: what it is, for the recipe of a Dataset.
+        x, y: training inputs (n, *features) and targets, class labels (n,) or values (n, outputs).
+        x_val, y_val, x_test, y_test: the other parts; None if there are none.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor
+    x_val: Tensor | None = None
+    y_val: Tensor | None = None
+    x_test: Tensor | None = None
+    y_test: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, or None when the targets are real values."""
+        return None if self.y.is_floating_point() else int(self.y.max()) + 1
+
+
+def _split(name: str, x: Tensor, y: Tensor, train: int, val: int, test: int | None, seed: int) -> Data:
+    """Shuffle with `seed` and cut into parts; `test=None` takes all that is left."""
+    for part, size in (("train", train), ("val", val), ("test", test)):
+        least = 1 if part == "train" else 0
+        if size is not None and (not isinstance(size, int) or size < least):
+            raise ValueError(f"{name}: {part}={size!r} must be an integer of at least {least}")
+    if train + val + (test or 0) > len(x):
+        raise ValueError(f"{name} has {len(x)} examples; train={train}, val={val}, test={test} asks for more")
+    order = torch.randperm(len(x), generator=generator(seed, "data"))
+    end = len(x) if test is None else train + val + test
+    a, b, c = order[:train], order[train : train + val], order[train + val : end]
+    parts = [(x[i], y[i]) if len(i) else (None, None) for i in (b, c)]
+    return Data(name, x[a], y[a], *parts[0], *parts[1])
+
+
+def digits(train: int = 1000, val: int = 0, test: int | None = None, seed: int = 0) -> Data:
+    """8 x 8 images of handwritten digits, 1,797 of them, bundled with scikit-learn.
+
+    Inputs (n, 64) hold the ink between 0 and 1, standardized as a whole (one mean, one
+    standard deviation, both of the training part).
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.tensor(bunch.data / 16, dtype=torch.float32)
+    whole = _split("digits", x, torch.tensor(bunch.target), train, val, test, seed)
+    return _standardized(whole)
+
+
+def mnist1d(train: int = 4000, val: int = 0, test: int | None = None, seed: int = 0) -> Data:
+    """MNIST-1D (Greydanus & Kobak): 5,000 curves of 40 points in 10 classes, generated on the spot."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    made = make_dataset(get_dataset_args())
+    x = torch.tensor(np.concatenate([made["x"], made["x_test"]]), dtype=torch.float32)
+    y = torch.tensor(np.concatenate([made["y"], made["y_test"]]), dtype=torch.int64)
+    return _standardized(_split("mnist1d", x, y, train, val, test, seed))
+
+
+def _standardized(data: Data) -> Data:
+    mean, deviation = data.x.mean(), data.x.std()
+    parts = {
+        k: None if v is None else (v - mean) / deviation
+        for k, v in (("x", data.x), ("x_val", data.x_val), ("x_test", data.x_test))
+    }
+    return Data(data.name, y=data.y, y_val=data.y_val, y_test=data.y_test, **parts)
+
+
+# -- larger real data, on request --------------------------------------------------------
+
+#: where Debian's package `dataset-fashion-mnist` puts its files
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
+CIFAR_MD5 = {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}
+
+
+def _download(url: str, name: str, md5: str, hint: str) -> Path:
+    """A file from the download cache, fetched and checked if it is not there yet.
+
+    The cache is the operating system's, or the folder named by `DESCENT_DATA`.
+
+    Raises:
+        FileNotFoundError: absent and not to be had; the message names both ways to get it.
+        ValueError: what arrived does not have the known checksum.
+    """
+    import pooch
+
+    folder = os.environ.get("DESCENT_DATA") or pooch.os_cache("descent")
+    try:
+        return Path(pooch.retrieve(url + name, known_hash=f"md5:{md5}", fname=name, path=folder, progressbar=False))
+    except OSError as error:
+        raise FileNotFoundError(f"{name} is not on this machine and {url + name} did not answer. {hint}") from error
+
+
+def _idx(path: Path) -> np.ndarray:
+    """The array in a gzipped IDX file: big-endian shape, then bytes."""
+    raw = gzip.decompress(path.read_bytes())
+    ndim = raw[3]
+    shape = struct.unpack(f">{ndim}I", raw[4 : 4 + 4 * ndim])
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+
+
+def fashion_mnist(train: int = 10_000, val: int = 0, test: int | None = 10_000, seed: int = 0) -> Data:
+    """Fashion-MNIST (Xiao et al. 2017): 28 x 28 images of clothes, (n, 1, 28, 28), 10 classes.
+
+    Read from Debian's package `dataset-fashion-mnist` if it is installed, else downloaded
+    once into a cache and checked. The test part comes from the official test images.
+
+    Raises:
+        FileNotFoundError: neither is possible; the message names both ways.
+    """
+    hint = (
+        "Either install Debian's package `dataset-fashion-mnist`, or connect once to the internet, "
+        "or put the file into the folder named by DESCENT_DATA."
+    )
+
+    def load(name: str) -> np.ndarray:
+        local = DEBIAN_FASHION / name
+        return _idx(local if local.exists() else _download(FASHION_URL, name, FASHION_MD5[name], hint))
+
+    images = [torch.tensor(load(f"{part}-images-idx3-ubyte.gz")).float().unsqueeze(1) / 255 for part in ("train", "t10k")]
+    labels = [torch.tensor(load(f"{part}-labels-idx1-ubyte.gz")).long() for part in ("train", "t10k")]
+    return _official("fashion_mnist", images, labels, train, val, test, seed)
+
+
+def cifar10(train: int = 45_000, val: int = 5_000, test: int | None = 10_000, seed: int = 0) -> Data:
+    """CIFAR-10 (Krizhevsky 2009): 32 x 32 colour photographs, (n, 3, 32, 32), 10 classes.
+
+    Downloaded once into a cache and checked.
+
+    Raises:
+        FileNotFoundError: absent and offline; the message says what to do.
+    """
+    (name, md5), = CIFAR_MD5.items()
+    hint = "Connect once to the internet, or put the file into the folder named by DESCENT_DATA."
+    images, labels = {}, {}
+    with tarfile.open(_download(CIFAR_URL, name, md5, hint)) as archive:
+        for member in archive.getmembers():
+            part = Path(member.name).name
+            if part.startswith("data_batch_") or part == "test_batch":
+                batch = pickle.load(archive.extractfile(member), encoding="bytes")
+                images[part], labels[part] = batch[b"data"], batch[b"labels"]
+    batches = [f"data_batch_{i}" for i in range(1, 6)]
+    arrays = [np.concatenate([images[b] for b in batches]), images["test_batch"]]
+    targets = [np.concatenate([labels[b] for b in batches]), np.array(labels["test_batch"])]
+    pixels = [torch.tensor(a).reshape(-1, 3, 32, 32).float() / 255 for a in arrays]
+    return _official("cifar10", pixels, [torch.tensor(t).long() for t in targets], train, val, test, seed)
+
+
+def _official(
+    name: str, images: list[Tensor], labels: list[Tensor], train: int, val: int, test: int | None, seed: int
+) -> Data:
+    """Training and validation parts from the official training images, test part from the test images."""
+    fitted = _split(name, images[0], labels[0], train, val, 0, seed)
+    size = len(images[1]) if test is None else test
+    held = _split(name, images[1], labels[1], size, 0, 0, seed) if size else None
+    return _standardized(
+        Data(name, fitted.x, fitted.y, fitted.x_val, fitted.y_val, *((held.x, held.y) if held else (None, None)))
+    )
+
+
+# -- synthetic data ----------------------------------------------------------------------
+
+
+def _numbers(name: str, **sizes: int) -> None:
+    for key, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: {key}={value!r} must be a positive integer")
+
+
+def tilts(n: int, deviations: float | Sequence[float], dim: int | None = None, seed: int = 0) -> Data:
+    """Gradient noise for `models.Quadratic` and `models.Function`: n Gaussian vectors (n, dim).
+
+    They are shifted to have mean exactly zero, so that the average loss is the bare
+    function, and rescaled to have exactly the given standard deviation along each axis.
+
+    Args:
+        deviations: standard deviation per axis, or one for all `dim` axes.
+    """
+    axes = torch.as_tensor(deviations, dtype=torch.float64).reshape(-1)
+    axes = axes.expand(dim) if dim is not None and len(axes) == 1 else axes
+    _numbers("tilts", n=n)
+    if n < 2 or (axes < 0).any():
+        raise ValueError(f"tilts: n={n} must be at least 2 and deviations={deviations!r} must not be negative")
+    x = torch.randn(n, len(axes), generator=generator(seed, "data"), dtype=torch.float64)
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    return Data("tilts", x * axes, torch.zeros(n, dtype=torch.int64))
+
+
+def nothing(dim: int) -> Data:
+    """One example of zeros, for functions that need no data."""
+    _numbers("nothing", dim=dim)
+    return Data("nothing", torch.zeros(1, dim), torch.zeros(1, dtype=torch.int64))
+
+
+def gaussian(n: int, dim: int, separation: float = 2.0, test: int = 0, seed: int = 0) -> Data:
+    """Two Gaussian classes of unit variance with means `separation` apart along the first axis."""
+    _numbers("gaussian", n=n, dim=dim)
+    g = generator(seed, "data")
+    y = torch.randint(2, (n + test,), generator=g)
+    x = torch.randn(n + test, dim, generator=g)
+    x[:, 0] += separation * (y - 0.5)
+    return _cut("gaussian", x, y, n)
+
+
+def xor_clusters(n: int, dim: int, separation: float = 2.0, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:
+    """Four Gaussian clusters at (+-separation, 0) and (0, +-separation): class 0 on the first
+    axis, class 1 on the second, the other dim - 2 axes pure noise.
+
+    Args:
+        noise: probability that a training label is flipped.
+    """
+    _numbers("xor_clusters", n=n, dim=dim)
+    if dim < 2 or not 0 <= noise <= 1:
+        raise ValueError(f"xor_clusters: dim={dim} must be at least 2 and noise={noise} lie between 0 and 1")
+    g = generator(seed, "data")
+    y = torch.randint(2, (n + test,), generator=g)
+    sign = 2.0 * torch.randint(2, (n + test,), generator=g) - 1
+    x = torch.randn(n + test, dim, generator=g)
+    x[torch.arange(n + test), y] += separation * sign
+    flipped = torch.rand(n + test, generator=g) < noise
+    flipped[n:] = False
+    return _cut("xor_clusters", x, torch.where(flipped, 1 - y, y), n)
+
+
+def linear_regression(
+    n: int, spectrum: Sequence[float], noise: float = 0.0, test: int = 0, seed: int = 0
+) -> Data:
+    """y = x . w* + noise with Gaussian x of covariance diag(spectrum) and |w*| = 1, targets (n, 1)."""
+    _numbers("linear_regression", n=n)
+    spectrum = torch.as_tensor(spectrum, dtype=torch.float64)
+    if (spectrum < 0).any() or noise < 0:
+        raise ValueError(f"linear_regression: spectrum={spectrum.tolist()} and noise={noise} must not be negative")
+    g = generator(seed, "data")
+    truth = torch.randn(len(spectrum), generator=g, dtype=torch.float64)
+    x = torch.randn(n + test, len(spectrum), generator=g, dtype=torch.float64) * spectrum.sqrt()
+    y = x @ (truth / truth.norm())
+    y[:n] += noise * torch.randn(n, generator=g, dtype=torch.float64)
+    return _cut("linear_regression", x, y[:, None], n)
+
+
+def teacher_student(n: int, dim: int, hidden: int = 4, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:
+    """Gaussian inputs labelled by a random two-layer tanh network with `hidden` units, targets (n, 1)."""
+    _numbers("teacher_student", n=n, dim=dim, hidden=hidden)
+    g = generator(seed, "data")
+    first = torch.randn(hidden, dim, generator=g) / math.sqrt(dim)
+    second = torch.randn(hidden, generator=g) / math.sqrt(hidden)
+    x = torch.randn(n + test, dim, generator=g)
+    y = torch.tanh(x @ first.T) @ second
+    y[:n] += noise * torch.randn(n, generator=g)
+    return _cut("teacher_student", x, y[:, None], n)
+
+
+def _cut(name: str, x: Tensor, y: Tensor, n: int) -> Data:
+    """The first n examples for training, the rest for testing."""
+    held = (x[n:], y[n:]) if len(x) > n else (None, None)
+    return Data(name, x[:n], y[:n], x_test=held[0], y_test=held[1])

@@ -1,0 +1,381 @@
+"""Models as pure pairs `init` / `apply`, written once for any number of networks.
+
+Parameters are a dictionary of tensors. `init(generator, scale)` draws one set of random
+numbers and scales it by `scale`, a number or a tensor whose shape becomes the leading
+*network dimensions* `*net` of every parameter: networks that share a seed and differ in
+init scale start from the same direction. `apply(params, x)` maps inputs of shape
+`(*features, samples)`, or `(*net, *features, samples)` when each network has its own, to
+outputs `(*net, outputs, samples)`. Samples come last because batched matrix products are
+fastest that way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Params = dict[str, Tensor]
+
+
+class Model(Protocol):
+    """What the engine needs of a model."""
+
+    input_shape: tuple[int, ...]
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params: ...
+
+    def apply(self, params: Params, x: Tensor) -> Tensor: ...
+
+
+#: name -> (function, gain of He et al. 2015: the standard deviation sqrt(gain / fan-in)
+#: that keeps the second moment of the signal from layer to layer; 1 where none is customary)
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "tanh": (torch.tanh, 1.0),
+    "relu": (torch.relu, 2.0),
+    "leaky_relu": (lambda z: F.leaky_relu(z, 0.01), 2.0 / (1 + 0.01**2)),
+    "elu": (F.elu, 1.0),
+    "linear": (lambda z: z, 1.0),
+}
+
+
+def _activation(name: str) -> tuple[Callable[[Tensor], Tensor], float]:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; choose from {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def _widths(widths: tuple[int, ...], at_least: int = 2) -> tuple[int, ...]:
+    widths = tuple(widths)
+    if len(widths) < at_least or any(not isinstance(w, int) or w < 1 for w in widths):
+        raise ValueError(f"widths {widths!r}: give at least {at_least} positive integers, input to output")
+    return widths
+
+
+def _scaled(noise: Tensor, scale: float | Tensor) -> Tensor:
+    """`noise` (*shape) times `scale` (*net), of shape (*net, *shape)."""
+    scale = torch.as_tensor(scale, dtype=noise.dtype)
+    return scale.reshape(scale.shape + (1,) * noise.ndim) * noise
+
+
+def _filled(shape: tuple[int, ...], value: float, scale: float | Tensor) -> Tensor:
+    """A constant parameter that the init scale leaves alone, of shape (*net, *shape)."""
+    return torch.full(torch.as_tensor(scale).shape + shape, value)
+
+
+def _affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """`weight @ x + bias` for weight (*net, out, in), bias (*net, out, 1), x (*net?, in, samples)."""
+    if bias is not None and weight.ndim == x.ndim == 3:
+        return torch.baddbmm(bias, weight, x)
+    out = weight @ x
+    return out if bias is None else out + bias
+
+
+@dataclass(frozen=True)
+class Function:
+    """A plain function of `dim` weights, for landscapes that can be written in a line.
+
+    `f(w, x)` receives `w` (*net, dim, 1) and data `x` (*net?, features, samples) and returns
+    one value per example, (*net, samples). Train it with the loss "output".
+
+    Attributes:
+        start: the initial weights before scaling, `dim` numbers; None draws standard normals.
+        prox: optional `prox(w, x, lr)`, the minimizer over v of f(v, x) + |v - w|^2 / (2 lr)
+            for one example per network, used by the optimizer "proximal_point".
+        features: number of features of the data (default `dim`).
+    """
+
+    f: Callable[[Tensor, Tensor], Tensor]
+    dim: int
+    start: tuple[float, ...] | None = None
+    prox: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    features: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and len(self.start) != self.dim:
+            raise ValueError(f"start has {len(self.start)} numbers, the function has dim {self.dim}")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.features or self.dim,)
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        drawn = torch.randn(self.dim, generator=generator)
+        start = drawn if self.start is None else torch.tensor(self.start, dtype=torch.float64)
+        return {"w": _scaled(start, scale)}
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        value = self.f(params["w"].unsqueeze(-1), x)
+        return value.unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The bowl f(w, x) = sum_i eigenvalues_i w_i^2 / 2 - x . w; x is one example's tilt.
+
+    With tilts of mean zero the average of f over the data is the bare bowl, and the tilts
+    are exactly the gradient noise. Train it with the loss "output".
+
+    Attributes:
+        eigenvalues: curvature along each axis.
+        start: initial weights before scaling; None draws standard normals.
+    """
+
+    eigenvalues: tuple[float, ...]
+    start: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and len(self.start) != len(self.eigenvalues):
+            raise ValueError(f"start has {len(self.start)} numbers for {len(self.eigenvalues)} eigenvalues")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (len(self.eigenvalues),)
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        return Function(None, len(self.eigenvalues), self.start).init(generator, scale)
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        w = params["w"].unsqueeze(-1)
+        curvature = torch.tensor(self.eigenvalues, dtype=w.dtype, device=w.device).unsqueeze(-1)
+        return (curvature * w * w / 2 - x * w).sum(-2, keepdim=True)
+
+
+@dataclass(frozen=True)
+class DiagonalLinear:
+    """f(x) = beta . x with beta = u^depth - v^depth, elementwise (Woodworth et al. 2020, eq. 3).
+
+    u = v = init scale at the start, so beta starts at zero whatever the scale.
+    """
+
+    dim: int
+    depth: int = 2
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        ones = torch.ones(self.dim)
+        return {"u": _scaled(ones, scale), "v": _scaled(ones, scale)}
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        beta = params["u"] ** self.depth - params["v"] ** self.depth
+        return beta.unsqueeze(-2) @ x
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A fully connected network with `len(widths) - 1` layers.
+
+    Attributes:
+        widths: input, hidden ..., output.
+        activation: one of `ACTIVATIONS`; "linear" makes a deep linear network.
+        parametrization: with h a layer's input, n its fan-in, g the activation's gain:
+            "standard": W h + b with W ~ N(0, g / n) (He et al. 2015);
+            "ntk": sqrt(g / n) W h + b with W ~ N(0, 1) (Jacot et al. 2018, section 3);
+            "mean_field": as "ntk", but the last layer is divided by n instead of sqrt(n)
+            (Mei et al. 2018). Learning rates are not rescaled: in the mean-field
+            parametrization a step of order one needs a learning rate of order n.
+        bias: whether layers have biases; they start at zero.
+        output_scale: factor on the network's output (Chizat et al. 2019).
+
+    The last layer has gain 1. The init scale multiplies every weight matrix.
+    """
+
+    widths: tuple[int, ...]
+    activation: str = "tanh"
+    parametrization: str = "standard"
+    bias: bool = True
+    output_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", _widths(self.widths))
+        _activation(self.activation)
+        if self.parametrization not in ("standard", "ntk", "mean_field"):
+            raise ValueError(
+                f"unknown parametrization {self.parametrization!r}; choose from 'standard', 'ntk', 'mean_field'"
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.widths[0],)
+
+    @property
+    def _layers(self) -> list[tuple[int, int, float, float]]:
+        """(fan-in, fan-out, standard deviation at init, factor in the forward pass) by layer."""
+        gain, layers = _activation(self.activation)[1], []
+        for depth, (n, m) in enumerate(zip(self.widths[:-1], self.widths[1:])):
+            last = depth == len(self.widths) - 2
+            size = math.sqrt((1.0 if last else gain) / n)
+            if self.parametrization == "standard":
+                layers.append((n, m, size, 1.0))
+            elif self.parametrization == "mean_field" and last:
+                layers.append((n, m, 1.0, 1.0 / n))
+            else:
+                layers.append((n, m, 1.0, size))
+        return layers
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        params = {}
+        for i, (n, m, deviation, _) in enumerate(self._layers):
+            params[f"W{i}"] = _scaled(deviation * torch.randn(m, n, generator=generator), scale)
+            if self.bias:
+                params[f"b{i}"] = _filled((m, 1), 0.0, scale)
+        return params
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        activation, layers = _activation(self.activation)[0], self._layers
+        for i, (_, _, _, factor) in enumerate(layers):
+            weight = params[f"W{i}"] if factor == 1.0 else factor * params[f"W{i}"]
+            x = _affine(weight, params.get(f"b{i}"), x)
+            if i < len(layers) - 1:
+                x = activation(x)
+        return x if self.output_scale == 1.0 else self.output_scale * x
+
+
+def DeepLinear(widths: tuple[int, ...], bias: bool = False) -> MLP:
+    """A product of matrices, W_L ... W_1 x, with W ~ N(0, 1 / fan-in) (Saxe et al. 2014)."""
+    return MLP(widths, activation="linear", bias=bias)
+
+
+def _convolve(weight: Tensor, x: Tensor, stride: int = 1) -> Tensor:
+    """Convolve each network's channels with its own kernels, "same" padding.
+
+    Args:
+        weight: (K, out, in, k, k).
+        x: (samples, K * in, height, width), or (samples, in, height, width) shared by all.
+    """
+    K, out, channels, size, _ = weight.shape
+    groups = 1 if x.shape[1] == channels else K
+    return F.conv2d(x, weight.reshape(K * out, channels, size, size), stride=stride, padding=size // 2, groups=groups)
+
+
+def _normalize(gamma: Tensor, beta: Tensor, x: Tensor) -> Tensor:
+    """Batch normalization (Ioffe & Szegedy 2015) with the statistics of the samples at hand.
+
+    There are no running averages: a test set is normalized by its own statistics, which
+    is what makes `apply` a pure function. gamma, beta: (K, channels); x: (samples, K * channels, h, w).
+    """
+    return F.batch_norm(x, None, None, gamma.flatten(), beta.flatten(), training=True)
+
+
+def _conv_init(generator: torch.Generator, out: int, channels: int, size: int, scale: float | Tensor) -> Tensor:
+    deviation = math.sqrt(2.0 / (channels * size * size))
+    return _scaled(deviation * torch.randn(out, channels, size, size, generator=generator), scale)
+
+
+class _Convolutional:
+    """What convolutional models share: the layout that grouped convolution wants."""
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        net = params["W"].shape[:-2]
+        stacked = {name: p.reshape(-1, *p.shape[len(net):]) for name, p in params.items()}
+        if x.ndim == 4:
+            images = x.permute(3, 0, 1, 2)
+        else:
+            own = x.reshape(-1, *x.shape[-4:])
+            images = own.permute(4, 0, 1, 2, 3).flatten(1, 2)
+        features = self._features(stacked, images)  # (samples, K * channels)
+        K = stacked["W"].shape[0]
+        features = features.reshape(features.shape[0], K, -1).permute(1, 2, 0)
+        return _affine(stacked["W"], stacked["b"], features).reshape(*net, -1, x.shape[-1])
+
+    def _linear_init(self, generator: torch.Generator, fan_in: int, scale: float | Tensor) -> Params:
+        weight = torch.randn(self.outputs, fan_in, generator=generator) / math.sqrt(fan_in)
+        return {"W": _scaled(weight, scale), "b": _filled((self.outputs, 1), 0.0, scale)}
+
+
+@dataclass(frozen=True)
+class CNN(_Convolutional):
+    """Convolutions 3 x 3 with ReLU, each followed by 2 x 2 average pooling; then a linear layer.
+
+    Attributes:
+        input_shape: (channels, height, width).
+        channels: output channels of each convolution; the image is halved after each.
+        outputs: number of outputs.
+        batch_norm: normalize each convolution's output over the batch (see `_normalize`).
+    """
+
+    input_shape: tuple[int, int, int] = (1, 8, 8)
+    channels: tuple[int, ...] = (16, 32)
+    outputs: int = 10
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", _widths(self.channels, at_least=1))
+        if len(self.input_shape) != 3 or min(self.input_shape[1:]) < 2 ** len(self.channels):
+            raise ValueError(
+                f"input_shape {self.input_shape!r}: give (channels, height, width), each side at least "
+                f"{2 ** len(self.channels)} for {len(self.channels)} poolings"
+            )
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        params, before = {}, self.input_shape[0]
+        for i, out in enumerate(self.channels):
+            params[f"C{i}"] = _conv_init(generator, out, before, 3, scale)
+            params[f"c{i}"] = _filled((out,), 0.0, scale)
+            if self.batch_norm:
+                params[f"g{i}"] = _filled((out,), 1.0, scale)
+            before = out
+        area = math.prod(side >> len(self.channels) for side in self.input_shape[1:])
+        return params | self._linear_init(generator, before * area, scale)
+
+    def _features(self, params: Params, x: Tensor) -> Tensor:
+        for i in range(len(self.channels)):
+            x, shift = _convolve(params[f"C{i}"], x), params[f"c{i}"]
+            x = _normalize(params[f"g{i}"], shift, x) if self.batch_norm else x + shift.reshape(1, -1, 1, 1)
+            x = F.avg_pool2d(torch.relu(x), 2)
+        K = params["C0"].shape[0]
+        return x.reshape(x.shape[0], K, -1).flatten(1)
+
+
+@dataclass(frozen=True)
+class ResNet9(_Convolutional):
+    """The nine-layer residual network of the CIFAR-10 speed competitions (Page 2018).
+
+    Convolution to `width`, then three stages that double the channels and halve the image,
+    the first and third with a residual block of two convolutions; every convolution is 3 x 3,
+    batch-normalized (see `_normalize`) and followed by ReLU. Global max pooling, linear layer.
+    """
+
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    width: int = 64
+    outputs: int = 10
+
+    @property
+    def _convolutions(self) -> dict[str, tuple[int, int]]:
+        """name -> (channels in, channels out), in the order they are applied."""
+        w = self.width
+        return {
+            "prep": (self.input_shape[0], w),
+            "stage1": (w, 2 * w), "res1a": (2 * w, 2 * w), "res1b": (2 * w, 2 * w),
+            "stage2": (2 * w, 4 * w),
+            "stage3": (4 * w, 8 * w), "res3a": (8 * w, 8 * w), "res3b": (8 * w, 8 * w),
+        }  # fmt: skip
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        params = {}
+        for name, (before, out) in self._convolutions.items():
+            params[f"C_{name}"] = _conv_init(generator, out, before, 3, scale)
+            params[f"g_{name}"] = _filled((out,), 1.0, scale)
+            params[f"c_{name}"] = _filled((out,), 0.0, scale)
+        return params | self._linear_init(generator, 8 * self.width, scale)
+
+    def _features(self, params: Params, x: Tensor) -> Tensor:
+        def layer(name: str, x: Tensor) -> Tensor:
+            convolved = _convolve(params[f"C_{name}"], x)
+            return torch.relu(_normalize(params[f"g_{name}"], params[f"c_{name}"], convolved))
+
+        x = layer("prep", x)
+        x = F.max_pool2d(layer("stage1", x), 2)
+        x = x + layer("res1b", layer("res1a", x))
+        x = F.max_pool2d(layer("stage2", x), 2)
+        x = F.max_pool2d(layer("stage3", x), 2)
+        x = x + layer("res3b", layer("res3a", x))
+        return x.amax(dim=(2, 3))

@@ -1,0 +1,158 @@
+"""Optimizers as pure rules, one row of a matrix per network.
+
+A rule maps `(gradient, state, h)` to `(update, state)`. `gradient`, `update` and every
+tensor in `state` have shape (K, P): one row for each of K networks, their P parameters
+flattened. `h` holds the hyperparameters as tensors (K, 1), so that each network has its
+own, `h.lr` already multiplied by the schedule, and `h.step`, counting from 1. A rule never
+mixes rows.
+
+Four things work with every rule and are applied by the engine, in this order:
+`clip` rescales a network's gradient to norm at most `clip` (Pascanu et al. 2013); `l2` adds
+`l2 * w` to it, as the gradient of `l2 / 2 |w|^2`; after the update, `weight_decay` subtracts
+`lr * weight_decay * w` (decoupled: Loshchilov & Hutter 2019); `l1` then shrinks every weight by
+`lr * l1` toward zero and stops there (proximal step: Daubechies et al. 2004). All four act on
+biases too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Rule = Callable[[Tensor, State, SimpleNamespace], tuple[Tensor, State]]
+
+#: hyperparameters that every optimizer takes, with the values that switch them off
+COMMON = {"clip": float("inf"), "l2": 0.0, "weight_decay": 0.0, "l1": 0.0}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A rule with its default hyperparameters.
+
+    Calling it returns a copy with other defaults: `adamw(weight_decay=0.3, label="AdamW")`.
+
+    Attributes:
+        name: how it is labelled in a Dataset and on a control.
+        rule: `(gradient, state, h) -> (update, state)`.
+        buffers: names of the state tensors, which start at zero.
+        defaults: its own hyperparameters, and any of `COMMON` that it does not leave off.
+        proximal: the "gradient" is (w - prox(w)) / lr, with the model's own `prox`.
+    """
+
+    name: str
+    rule: Rule
+    buffers: tuple[str, ...] = ()
+    defaults: dict[str, float] = field(default_factory=dict)
+    proximal: bool = False
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """Every hyperparameter it takes besides the learning rate, with its default."""
+        return COMMON | self.defaults
+
+    def __call__(self, label: str | None = None, **defaults: float) -> Optimizer:
+        for key in defaults:
+            if key not in self.hyperparameters:
+                raise ValueError(
+                    f"{self.name} takes no hyperparameter {key!r}; it takes {sorted(self.hyperparameters)}"
+                )
+        written = ", ".join(f"{k}={v:g}" for k, v in defaults.items())
+        return replace(self, name=label or f"{self.name}({written})", defaults=self.defaults | defaults)
+
+
+def _sgd(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
+    """w <- w - lr g (Robbins & Monro 1951). With the full batch this is gradient descent."""
+    return -h.lr * g, state
+
+
+def _heavy_ball(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
+    """v <- momentum v + g;  w <- w - lr v (Polyak 1964)."""
+    v = h.momentum * state["v"] + g
+    return -h.lr * v, {"v": v}
+
+
+def _nesterov(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
+    """v <- momentum v + g;  w <- w - lr (g + momentum v).
+
+    Nesterov 1983 in the form of Sutskever et al. 2013: `w` is the look-ahead point, where
+    the gradient is taken.
+    """
+    v = h.momentum * state["v"] + g
+    return -h.lr * (g + h.momentum * v), {"v": v}
+
+
+def _adagrad(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
+    """s <- s + g^2;  w <- w - lr g / (sqrt(s) + eps) (Duchi et al. 2011, diagonal form)."""
+    s = state["s"] + g * g
+    return -h.lr * g / (s.sqrt() + h.eps), {"s": s}
+
+
+def _rmsprop(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
+    """s <- beta2 s + (1 - beta2) g^2;  w <- w - lr g / (sqrt(s) + eps) (Hinton 2012, lecture 6e)."""
+    s = h.beta2 * state["s"] + (1 - h.beta2) * g * g
+    return -h.lr * g / (s.sqrt() + h.eps), {"s": s}
+
+
+def _adam(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
+    """Moving averages m of g and s of g^2, each divided by 1 - beta^t against its start at zero;
+    w <- w - lr m / (sqrt(s) + eps) (Kingma & Ba 2015, algorithm 1)."""
+    m = h.beta1 * state["m"] + (1 - h.beta1) * g
+    s = h.beta2 * state["s"] + (1 - h.beta2) * g * g
+    m_hat, s_hat = m / (1 - h.beta1**h.step), s / (1 - h.beta2**h.step)
+    return -h.lr * m_hat / (s_hat.sqrt() + h.eps), {"m": m, "s": s}
+
+
+_ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+sgd = Optimizer("sgd", _sgd)
+heavy_ball = Optimizer("heavy_ball", _heavy_ball, ("v",), {"momentum": 0.9})
+nesterov = Optimizer("nesterov", _nesterov, ("v",), {"momentum": 0.9})
+adagrad = Optimizer("adagrad", _adagrad, ("s",), {"eps": 1e-10})
+rmsprop = Optimizer("rmsprop", _rmsprop, ("s",), {"beta2": 0.99, "eps": 1e-8})
+adam = Optimizer("adam", _adam, ("m", "s"), dict(_ADAM))
+adamw = Optimizer("adamw", _adam, ("m", "s"), _ADAM | {"weight_decay": 0.01})
+#: w <- prox(w): the stochastic proximal point method, for a `models.Function` with a `prox`
+proximal_point = Optimizer("proximal_point", _sgd, proximal=True)
+
+OPTIMIZERS = {
+    o.name: o for o in (sgd, heavy_ball, nesterov, adagrad, rmsprop, adam, adamw, proximal_point)
+}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """The optimizer called by name, or the optimizer itself.
+
+    Raises:
+        ValueError: no optimizer has that name.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {sorted(OPTIMIZERS)}")
+    return OPTIMIZERS[optimizer]
+
+
+def step(
+    optimizer: Optimizer, w: Tensor, gradient: Tensor, state: State, h: SimpleNamespace
+) -> tuple[Tensor, State]:
+    """One whole update, `COMMON` included: (change of w, new state), all of shape (K, P).
+
+    Parts that no network of the batch uses are skipped (`h.uses` names those in use).
+    """
+    if "clip" in h.uses:
+        norm = gradient.norm(dim=1, keepdim=True)
+        gradient = gradient * (h.clip / norm).clamp(max=1.0)
+    if "l2" in h.uses:
+        gradient = gradient + h.l2 * w
+    change, state = optimizer.rule(gradient, state, h)
+    if "weight_decay" in h.uses:
+        change = change - h.lr * h.weight_decay * w
+    if "l1" in h.uses:
+        moved = w + change
+        change = torch.sign(moved) * (moved.abs() - h.lr * h.l1).clamp(min=0) - w
+    return change, state

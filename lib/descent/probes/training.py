@@ -1,0 +1,48 @@
+"""The curves of every training run: losses, accuracies, norms."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from descent.probes import Networks, Probe, register
+from descent.task import LOSSES
+
+
+def _loss(which: str):
+    def measure(networks: Networks) -> Tensor:
+        losses = LOSSES[networks.task.loss](networks.outputs(which), networks.parts[which].y)
+        return losses.mean(-1)
+
+    return measure
+
+
+def _accuracy(which: str):
+    def measure(networks: Networks) -> Tensor:
+        labels = networks.parts[which].labels
+        if labels is None:
+            raise ValueError(f"{which}_accuracy needs class labels; {networks.task.data.name!r} has real targets")
+        return (networks.outputs(which).argmax(-2) == labels).to(networks.w.dtype).mean(-1)
+
+    return measure
+
+
+for _name, _which in (("loss", "train"), ("val_loss", "val"), ("test_loss", "test")):
+    register(Probe(_name, _loss(_which), needs=(_which,)))
+for _which in ("train", "val", "test"):
+    register(Probe(f"{_which}_accuracy", _accuracy(_which), needs=(_which,)))
+
+
+def _gradient(networks: Networks) -> Tensor:
+    part = networks.parts["train"]
+    return networks.task.losses_and_gradients(networks.w, part.x, part.y)[1]
+
+
+def _example_losses(networks: Networks) -> Tensor:
+    return LOSSES[networks.task.loss](networks.outputs("train"), networks.parts["train"].y)
+
+
+register(Probe("gradient_norm", lambda n: _gradient(n).norm(dim=1)))
+register(Probe("weight_norm", lambda n: n.w.norm(dim=1), needs=()))
+register(Probe("distance", lambda n: (n.w - n.w0).norm(dim=1), needs=()))
+register(Probe("weights", lambda n: n.w.clone(), dims=("parameter",), needs=()))
+register(Probe("example_losses", _example_losses, dims=("example",)))

@@ -1,0 +1,614 @@
+"""The engine: trains a whole grid of networks at once and returns labelled curves.
+
+The networks of a grid are split into jobs that share an optimizer and a batch size, small
+enough that a job's weights and activations stay in the processor's cache. A job keeps its
+K networks as rows of one matrix and takes one backward pass per step for all of them; jobs
+run side by side on one thread per core.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm import tqdm
+
+from descent import cache as result_cache
+from descent import optimizers, schedules
+from descent.optimizers import Optimizer
+from descent.probes import PROBES, Networks, Probe
+from descent.quantities import HYPERPARAMETERS, describe
+from descent.schedules import Schedule
+from descent.seeding import generator
+from descent.task import Part, Task
+
+#: bytes of weights and activations that one job works on at a time: what stays in a core's cache
+WORKING_SET = 2.7e6
+#: bytes that evaluating a job's networks on the whole data may take
+EVALUATION = 256e6
+#: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
+DIVERGENCE = 1e6
+
+_POSITIVE, _NON_NEGATIVE, _BELOW_ONE = "a positive number", "a number of at least 0", "a number from 0 to below 1"
+_ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "lr": (_POSITIVE, lambda v: 0 < v < math.inf),
+    "init_scale": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "clip": (_POSITIVE, lambda v: v > 0),
+    "eps": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "l2": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "l1": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "weight_decay": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "momentum": (_BELOW_ONE, lambda v: 0 <= v < 1),
+    "beta1": (_BELOW_ONE, lambda v: 0 <= v < 1),
+    "beta2": (_BELOW_ONE, lambda v: 0 <= v < 1),
+}
+
+
+def sweep(
+    task: Task,
+    *,
+    lr: float | Sequence[float] = 0.1,
+    batch_size: int | None | Sequence[int | None] = None,
+    init_scale: float | Sequence[float] = 1.0,
+    optimizer: str | Optimizer | Sequence[str | Optimizer] = "sgd",
+    schedule: Schedule | Sequence[Schedule] | None = None,
+    seed: int | Sequence[int] = 0,
+    steps: int = 1000,
+    record: str | Probe | Sequence[str | Probe] = ("loss",),
+    record_every: int | Sequence[int] | None = None,
+    sampling: str = "shuffle",
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    cache: bool = True,
+    **hyperparameters: float | Sequence[float],
+) -> xr.Dataset:
+    """Train every combination of the given hyperparameters and seeds.
+
+    An argument given as a list becomes a dimension of the result, a single value a scalar
+    coordinate. The dimensions come in the order lr, batch_size, init_scale, optimizer,
+    schedule, others as given, then seed, then step, then those of a probe.
+
+    Args:
+        task: model, data and loss.
+        lr: base learning rate.
+        batch_size: examples per update; None takes all of them.
+        init_scale: factor on the initial weights.
+        optimizer: names from `optimizers.OPTIMIZERS`, or optimizers with other defaults.
+        schedule: from `descent.schedules`; None keeps the learning rate constant.
+        seed: decides the initial weights and the order of examples.
+        steps: number of updates.
+        record: probes, by name (`PROBES`) or as `Probe`.
+        record_every: steps between measurements, or the steps themselves; by default about
+            200 of them. Step 0 is the initialization; an interval also measures the last step.
+        sampling: "shuffle" (every epoch visits the examples in a new order, the last
+            incomplete batch left out) or "replacement" (independent draws).
+        dtype: torch.float32 or torch.float64.
+        device: by default CUDA if there is one, else the CPU.
+        cache: reuse a stored result of the same recipe (see `descent.cache`).
+        **hyperparameters: momentum, beta1, beta2, eps, and for every optimizer l2,
+            weight_decay, clip and l1 (see `descent.optimizers`).
+
+    Returns:
+        A Dataset with one variable per recorded quantity and `diverged_at`, the step at which
+        a network diverged (NaN if it never did): from then on it is left alone and its
+        values are NaN. Attributes hold the recipe. Interrupting returns what is done, the rest NaN.
+
+    Raises:
+        ValueError, TypeError: an argument makes no sense; the message names its value and what
+            is allowed. Nothing has been trained then.
+    """
+    arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache")} | hyperparameters
+    plan = _plan(task, arguments)
+    key = result_cache.digest([task, plan.recipe_key])
+    _recipes[key] = (task, arguments)
+    stored = result_cache.load(key) if cache else None
+    if stored is not None:
+        return stored
+    dataset = _run(plan, key)
+    if cache and not dataset.attrs["interrupted"]:
+        result_cache.save(key, dataset)
+    return dataset
+
+
+def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
+    """Train one further setting with the recipe, and all the seeds, of `dataset`.
+
+    Args:
+        setting: a single value for every swept hyperparameter of `dataset`.
+
+    Raises:
+        LookupError: the recipe is not in this process (the Dataset was loaded from a file).
+        ValueError: a swept hyperparameter is missing, or one is not a hyperparameter of the Dataset.
+    """
+    key = dataset.attrs.get("recipe_id")
+    if key not in _recipes:
+        raise LookupError("this Dataset was not made by sweep() in this process; run its sweep again first")
+    task, arguments = _recipes[key]
+    swept = [d for d in dataset.dims if d in arguments and d not in ("seed", "step")]
+    if set(setting) != set(swept):
+        raise ValueError(f"retrain needs one value for each of {swept}; got {sorted(setting)}")
+    named = {"optimizer": {}, "schedule": {}}
+    for kind, choices in named.items():
+        for choice in _listed(arguments[kind]):
+            choices[choice if isinstance(choice, str) else getattr(choice, "name", None)] = choice
+    setting = {k: named[k].get(v, v) if k in named else v for k, v in setting.items()}
+    return sweep(task, **(arguments | setting))
+
+
+#: recipe id -> (task, arguments), for `retrain`
+_recipes: dict[str, tuple[Task, dict[str, Any]]] = {}
+
+
+# -- from arguments to a plan ------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """Networks trained together: rows of the grid that share optimizer and batch size."""
+
+    rows: np.ndarray
+    optimizer: Optimizer
+    batch_size: int
+
+
+@dataclass
+class Plan:
+    """A checked sweep: what each network of the grid is trained with."""
+
+    task: Task
+    dims: dict[str, list]  # swept dimensions and their values, seed last
+    scalars: dict[str, Any]  # every other hyperparameter
+    columns: dict[str, np.ndarray]  # each hyperparameter of each network, (networks,)
+    optimizers: list[Optimizer]
+    schedules: list[Schedule]
+    steps: int
+    probes: list[Probe]
+    record_steps: list[int]
+    sampling: str
+    dtype: torch.dtype
+    device: torch.device
+    jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def networks(self) -> int:
+        return len(self.columns["seed"])
+
+    @property
+    def recipe_key(self) -> list:
+        """All that the result depends on besides the task."""
+        chosen = [self.dims, self.scalars, self.optimizers, self.schedules, self.probes]
+        tables = [[s(t, self.steps) for t in range(self.steps)] for s in self.schedules]
+        return chosen + [tables, self.steps, self.record_steps, self.sampling, str(self.dtype), self.device.type]
+
+
+def _listed(value: Any) -> list:
+    return list(value) if isinstance(value, list | tuple | np.ndarray | range | Tensor) else [value]
+
+
+def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
+    """Check every argument and lay out the grid. Raises before anything is trained."""
+    if not isinstance(task, Task):
+        raise TypeError(f"sweep trains a Task, not {type(task).__name__}: Task(model, data, loss)")
+    a = dict(arguments)
+    steps, sampling, dtype = a.pop("steps"), a.pop("sampling"), a.pop("dtype")
+    probes = _probes(task, a.pop("record"))
+    record_steps = _record_steps(a.pop("record_every"), steps)
+    if sampling not in ("shuffle", "replacement"):
+        raise ValueError(f"sampling={sampling!r}; choose 'shuffle' or 'replacement'")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype={dtype!r}; choose torch.float32 or torch.float64")
+    device = _device(a.pop("device"))
+
+    swept = {name for name, value in a.items() if isinstance(value, list | tuple | np.ndarray | range | Tensor)}
+    grid = {name: _listed(value) for name, value in a.items()}
+    grid["optimizer"] = rules = [optimizers.get(o) for o in grid["optimizer"]]
+    grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
+    known = {name for rule in rules for name in rule.hyperparameters}
+    for name in a:
+        if name not in HYPERPARAMETERS and name not in known or name == "step":
+            raise ValueError(f"sweep has no argument {name!r}; hyperparameters of {[r.name for r in rules]}: {sorted(known)}")
+        if name in _ALLOWED and name not in ("lr", "init_scale") and name not in known:
+            raise ValueError(f"{name!r} is no hyperparameter of {[r.name for r in rules]}, which take {sorted(known)}")
+    for name, values in grid.items():
+        grid[name] = _checked(name, values, len(task.data))
+
+    order = ["lr", "batch_size", "init_scale", "optimizer", "schedule"]
+    order += [name for name in a if name not in order and name != "seed"] + ["seed"]
+    dims = {name: grid[name] for name in order if name in swept or name == "seed"}
+    index = np.indices([len(v) for v in dims.values()]).reshape(len(dims), -1)
+    columns = {}
+    for name in order:
+        choice = index[list(dims).index(name)] if name in dims else np.zeros(index.shape[1], int)
+        columns[name] = choice if name in ("optimizer", "schedule") else np.array(grid[name])[choice]
+    scalars = {name: grid[name][0] for name in order if name not in dims}
+    plan = Plan(
+        task, dims, scalars, columns, rules, grid["schedule"], steps, probes, record_steps, sampling, dtype, device
+    )
+    plan.jobs = _jobs(plan)
+    return plan
+
+
+def _checked(name: str, values: list, examples: int) -> list:
+    """The values of one hyperparameter, each checked, no two the same."""
+    if not values:
+        raise ValueError(f"{name}=[] is an empty grid; give at least one value")
+    if name == "batch_size":
+        values = [examples if v is None else v for v in values]
+        good, allowed = lambda v: _whole(v) and 1 <= v <= examples, f"None or an integer from 1 to {examples}, the number of training examples"
+    elif name == "seed":
+        good, allowed = lambda v: _whole(v) and v >= 0, "an integer of at least 0"
+    elif name == "schedule":
+        good, allowed = lambda v: isinstance(v, Schedule), "a Schedule from descent.schedules"
+    elif name == "optimizer":
+        good, allowed = lambda v: True, ""
+    else:
+        allowed, inside = _ALLOWED.get(name, ("a finite number", math.isfinite))
+        good = lambda v: _number(v) and not math.isnan(v) and inside(v)
+    for value in values:
+        if not good(value):
+            raise ValueError(f"{name}={value!r}; allowed: {allowed}")
+    if name in ("batch_size", "seed"):
+        values = [int(v) for v in values]
+    elif name not in ("schedule", "optimizer"):
+        values = [float(v) for v in values]
+    labels = [v.name if name in ("schedule", "optimizer") else v for v in values]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"{name}={labels!r} names a value twice")
+    return values
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _probes(task: Task, record: Any) -> list[Probe]:
+    chosen = []
+    for item in _listed(record):
+        if isinstance(item, str) and item not in PROBES:
+            raise ValueError(f"record={item!r} is no known quantity; choose from {sorted(PROBES)} or pass a Probe")
+        if not isinstance(item, str | Probe):
+            raise TypeError(f"record takes names and Probes, not {item!r}; make a Probe with descent.probes.probe")
+        chosen.append(PROBES[item] if isinstance(item, str) else item)
+    names = [p.name for p in chosen]
+    if len(set(names)) < len(names):
+        raise ValueError(f"record={names!r} names a quantity twice")
+    for p in chosen:
+        for which in p.needs:
+            if task.part(which).labels is None and p.name.endswith("_accuracy"):
+                raise ValueError(f"{p.name} needs class labels; the data {task.data.name!r} has real targets")
+    return chosen
+
+
+def _record_steps(every: Any, steps: Any) -> list[int]:
+    if not _whole(steps) or steps < 1:
+        raise ValueError(f"steps={steps!r} must be a positive integer")
+    if every is None:
+        every = max(1, steps // 200)
+    if _whole(every):
+        if not 1 <= every <= steps:
+            raise ValueError(f"record_every={every} must lie between 1 and steps={steps}")
+        return sorted({*range(0, steps + 1, int(every)), steps})
+    chosen = sorted({int(s) for s in every})
+    if not chosen or chosen[0] < 0 or chosen[-1] > steps:
+        raise ValueError(f"record_every={every!r}: the steps to record must lie between 0 and steps={steps}")
+    return chosen
+
+
+def _device(device: Any) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda', but PyTorch finds no CUDA device here; use 'cpu' or leave it out")
+    return device
+
+
+def _jobs(plan: Plan) -> list[Job]:
+    """Split the grid by optimizer and batch size, then into jobs of bounded size."""
+    jobs = []
+    for o, b in sorted(set(zip(plan.columns["optimizer"].tolist(), plan.columns["batch_size"].tolist()))):
+        rows = np.flatnonzero((plan.columns["optimizer"] == o) & (plan.columns["batch_size"] == b))
+        size = min(_job_size(plan, b), math.ceil(len(rows) / _workers(plan.device)))
+        jobs += [Job(part, plan.optimizers[o], b) for part in np.array_split(rows, math.ceil(len(rows) / size))]
+    return sorted(jobs, key=lambda job: -len(job.rows) * job.batch_size)
+
+
+def _workers(device: torch.device) -> int:
+    return len(os.sched_getaffinity(0)) if device.type == "cpu" and hasattr(os, "sched_getaffinity") else (
+        os.cpu_count() or 1 if device.type == "cpu" else 1
+    )
+
+
+def _job_size(plan: Plan, batch_size: int) -> int:
+    """How many networks to train together."""
+    task, item = plan.task, torch.finfo(plan.dtype).bits // 8
+    batch, whole = (_saved_bytes(task, n) * item / 4 for n in (batch_size, len(task.data)))
+    weights = task.parameters * item
+    if plan.device.type == "cuda":
+        free = torch.cuda.mem_get_info(plan.device)[0]
+        return max(1, int(0.4 * free / (8 * weights + batch + whole)))
+    return max(1, int(min(WORKING_SET / (weights + batch), EVALUATION / (whole + weights))))
+
+
+def _saved_bytes(task: Task, examples: int) -> float:
+    """Bytes of float32 activations that a backward pass over so many examples keeps, for one network.
+
+    Counted on up to 32 examples and scaled.
+    """
+    part, w, saved = task.part("train"), _initial(task, [0], np.ones(1)), []
+    n = min(examples, len(part), 32)
+    y = part.y[..., :n]
+    leaves = {name: p.requires_grad_() for name, p in task.unflatten(w).items()}
+    own = {p.data_ptr() for p in leaves.values()}
+
+    def count(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            saved.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+        task.losses(leaves, part.x[..., :n], y)
+    return sum(saved) * examples / n
+
+
+# -- training ----------------------------------------------------------------------------
+
+
+def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
+    """Initial parameters (K, P) of networks with these seeds and init scales."""
+    w = torch.empty(len(seeds), task.parameters)
+    for seed in sorted(set(seeds)):
+        rows = torch.tensor([i for i, s in enumerate(seeds) if s == seed])
+        params = task.model.init(generator(seed, "init"), torch.tensor(scales[rows.numpy()], dtype=torch.float32))
+        w[rows] = task.flatten(params, 1).float()
+    return w
+
+
+def _batches(seeds: Sequence[int], n: int, size: int, sampling: str) -> Iterator[Tensor]:
+    """Indices (S, size) of the examples of each step, one row per seed, without end."""
+    streams = [generator(seed, "batches") for seed in seeds]
+    while True:
+        if sampling == "shuffle":
+            epoch = torch.stack([torch.randperm(n, generator=g) for g in streams])
+            yield from epoch[:, : n - n % size].split(size, dim=1)
+        else:
+            block = torch.stack([torch.randint(n, (256, size), generator=g) for g in streams])
+            yield from block.unbind(1)
+
+
+class _Minibatches:
+    """The minibatches of a job: shared by its networks when they share the seed or take all the data."""
+
+    def __init__(self, plan: Plan, job: Job, part: Part) -> None:
+        own = plan.columns["seed"][job.rows].tolist()
+        unique = sorted(set(own))
+        self.part, self.whole = part, plan.sampling == "shuffle" and job.batch_size == len(part)
+        self.source = _batches(unique, len(part), job.batch_size, plan.sampling)
+        self.row = None if len(unique) == 1 else torch.tensor([unique.index(s) for s in own])
+        # samples first, so that a batch is gathered by copying whole examples
+        self.x = part.x.movedim(-1, 0).contiguous()
+        self.y = part.y.movedim(-1, 0).contiguous()
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """x (*net?, *features, size) and y of the next step."""
+        if self.whole:
+            return self.part.x, self.part.y
+        index = next(self.source)
+        index = index[0] if self.row is None else index[self.row]
+        flat = index.reshape(-1).to(self.x.device)
+
+        def gather(source: Tensor) -> Tensor:
+            picked = source.index_select(0, flat).reshape(*index.shape, *source.shape[1:])
+            return picked.movedim(index.ndim - 1, -1)
+
+        return gather(self.x), gather(self.y)
+
+
+class _Run:
+    """What the jobs of one sweep share: the data on the device, the results, the progress."""
+
+    def __init__(self, plan: Plan) -> None:
+        needed = {"train"} | {which for p in plan.probes for which in p.needs}
+        self.plan = plan
+        self.parts = {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+        self.results: dict[str, np.ndarray] = {}
+        self.diverged_at = np.full(plan.networks, np.nan)
+        self.lock, self.stop, self.done = threading.Lock(), threading.Event(), 0
+
+    def keep(self, probe: Probe, rows: np.ndarray, column: int, values: Tensor, alive: Tensor) -> None:
+        """Write one measurement of one job into the result."""
+        if values.ndim != 1 + len(probe.dims) or len(values) != len(rows):
+            raise ValueError(f"probe {probe.name!r} returned shape {tuple(values.shape)} for {len(rows)} networks and dims {probe.dims}")
+        values = values.detach().to(torch.float32 if self.plan.dtype == torch.float32 else torch.float64)
+        good = alive.reshape(-1, *[1] * (values.ndim - 1)) & torch.isfinite(values)
+        array = torch.where(good, values, torch.nan).cpu().numpy()
+        with self.lock:
+            if probe.name not in self.results:
+                shape = (self.plan.networks, len(self.plan.record_steps), *array.shape[1:])
+                self.results[probe.name] = np.full(shape, np.nan, array.dtype)
+        self.results[probe.name][rows, column] = array
+
+    def advance(self, networks: int, steps: int) -> None:
+        with self.lock:
+            self.done += networks * steps
+
+
+def _train(run: _Run, job: Job) -> None:
+    """Train the networks of one job and record them."""
+    plan, task, rows = run.plan, run.plan.task, job.rows
+    K, device = len(rows), plan.device
+    own_seeds = plan.columns["seed"][rows].tolist()
+    w = _initial(task, own_seeds, plan.columns["init_scale"][rows]).to(device, plan.dtype)
+    state = {name: torch.zeros_like(w) for name in job.optimizer.buffers}
+    h, lr = _hyperparameters(plan, job)
+    batches = _Minibatches(plan, job, run.parts["train"])
+    networks = Networks(task, w, w.clone(), 0, h, job.batch_size, own_seeds, run.parts)
+    alive = torch.ones(K, dtype=torch.bool, device=device)
+    diverged_at = torch.full((K,), torch.nan, device=device, dtype=torch.float64)
+    bound, columns = None, {step: i for i, step in enumerate(plan.record_steps)}
+    reported = 0
+    for t in range(plan.steps + 1):
+        if t in columns:
+            h.lr = lr[:, min(t, plan.steps - 1), None]
+            networks.w, networks.step, networks._outputs = w, t, {}
+            for probe in plan.probes:
+                run.keep(probe, rows, columns[t], probe.measure(networks), alive)
+            run.advance(K, t - reported)
+            reported = t
+        if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not alive.any()):
+            break
+        h.step, h.lr = t + 1, lr[:, t, None]
+        x, y = batches.next()
+        if job.optimizer.proximal:
+            losses, gradient = _proximal(task, w, x, y, h.lr)
+        else:
+            losses, gradient = task.losses_and_gradients(w, x, y)
+        if bound is None:
+            bound = DIVERGENCE * losses.abs().clamp(min=1.0)
+        # the negation also catches NaN
+        lost = alive & ~(losses <= bound)
+        diverged_at = torch.where(lost, float(t), diverged_at)
+        alive = alive & ~lost
+        change, state = optimizers.step(job.optimizer, w, gradient, state, h)
+        w = w + torch.where(alive[:, None], change, 0.0)
+    run.diverged_at[rows] = diverged_at.cpu().numpy()
+    run.advance(K, plan.steps - reported)
+
+
+def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Tensor]:
+    """The job's hyperparameters (K, 1), and its learning rates (K, steps) with the schedule applied."""
+
+    def column(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, dtype=plan.dtype, device=plan.device)[:, None]
+
+    table = np.array([[s(t, plan.steps) for t in range(plan.steps)] for s in plan.schedules])
+    lr = plan.columns["lr"][job.rows, None] * table[plan.columns["schedule"][job.rows]]
+    h = SimpleNamespace(init_scale=column(plan.columns["init_scale"][job.rows]))
+    used = set()
+    for name, default in job.optimizer.hyperparameters.items():
+        values = plan.columns.get(name)
+        values = np.full(len(job.rows), default) if values is None else values[job.rows].astype(float)
+        setattr(h, name, column(values))
+        if name in optimizers.COMMON and (values != optimizers.COMMON[name]).any():
+            used.add(name)
+    h.uses = frozenset(used)
+    return h, torch.tensor(lr, dtype=plan.dtype, device=plan.device)
+
+
+def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses, and (w - prox(w)) / lr in the place of the gradient."""
+    prox = getattr(task.model, "prox", None)
+    if prox is None:
+        raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
+    return task.losses(task.unflatten(w), x, y), (w - prox(w, x, lr)) / lr
+
+
+def _run(plan: Plan, key: str) -> xr.Dataset:
+    """Run all jobs, with progress; an interrupt ends them early and keeps what is done."""
+    run, start, interrupted = _Run(plan), time.perf_counter(), False
+    workers, threads = _workers(plan.device), torch.get_num_threads()
+    per_job = max(1, workers // len(plan.jobs)) if plan.device.type == "cpu" else threads
+    quiet = os.environ.get("DESCENT_PROGRESS") == "off"
+    bar = tqdm(total=plan.networks * plan.steps, unit="update", unit_scale=True, leave=False, delay=1, disable=quiet,
+               desc=f"training {plan.networks} networks")  # fmt: skip
+    torch.set_num_threads(per_job)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(per_job,))
+    try:
+        pending = {pool.submit(_train, run, job) for job in plan.jobs}
+        while pending:
+            finished, pending = wait(pending, timeout=0.1)
+            bar.update(run.done - bar.n)
+            for future in finished:
+                future.result()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        run.stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
+        bar.close()
+    return _dataset(plan, run, key, time.perf_counter() - start, interrupted)
+
+
+# -- the result --------------------------------------------------------------------------
+
+
+def _dataset(plan: Plan, run: _Run, key: str, seconds: float, interrupted: bool) -> xr.Dataset:
+    shape, dims = [len(v) for v in plan.dims.values()], list(plan.dims)
+    variables = {"diverged_at": (dims, run.diverged_at.reshape(shape))}
+    for probe in plan.probes:
+        values = run.results.get(probe.name)
+        if values is None:  # interrupted before the first measurement
+            values = np.full((plan.networks, len(plan.record_steps), *[0] * len(probe.dims)), np.nan)
+        variables[probe.name] = ((*dims, "step", *probe.dims), values.reshape(*shape, *values.shape[1:]))
+    coordinates = {name: (name, [_label(v) for v in values]) for name, values in plan.dims.items()}
+    coordinates |= {name: ((), _label(value)) for name, value in plan.scalars.items()}
+    coordinates["step"] = ("step", plan.record_steps)
+    dataset = xr.Dataset(variables, coordinates)
+    for name in [*dataset.variables]:
+        quantity = describe(name)
+        dataset[name].attrs.update(long_name=quantity.label, symbol=quantity.symbol, units=quantity.unit)
+    dataset["diverged_at"].attrs.update(long_name="step at which the network diverged", units="updates")
+    dataset.attrs = {
+        "recipe": json.dumps(_written(plan), ensure_ascii=False),
+        "recipe_id": key,
+        "task": plan.task.name,
+        "steps": plan.steps,
+        "device": str(plan.device),
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "version": version("descent"),
+        "seconds": round(seconds, 3),
+        "interrupted": int(interrupted),
+    }
+    return dataset
+
+
+def _label(value: Any) -> Any:
+    return value.name if isinstance(value, Optimizer | Schedule) else value
+
+
+def _written(plan: Plan) -> dict[str, Any]:
+    """The recipe in words and numbers, enough to make the Dataset again."""
+
+    def words(value: Any) -> Any:
+        if isinstance(value, Optimizer):
+            return {"name": value.name, **value.hyperparameters}
+        if callable(value) and not isinstance(value, Schedule):
+            try:
+                return inspect.getsource(value).strip()
+            except (OSError, TypeError):
+                return getattr(value, "__name__", "function")
+        return _label(value)
+
+    task = plan.task
+    model = {k: words(v) for k, v in vars(task.model).items()}
+    return {
+        "model": {"name": type(task.model).__name__, **model},
+        "data": {"name": task.data.name, "train": len(task.data), "shape": list(task.data.x.shape[1:])},
+        "loss": task.loss,
+        **{name: [words(v) for v in values] for name, values in plan.dims.items()},
+        **{name: words(value) for name, value in plan.scalars.items()},
+        "steps": plan.steps,
+        "sampling": plan.sampling,
+        "record": [p.name for p in plan.probes],
+    }

@@ -1,0 +1,154 @@
+"""A task: a model, data and a loss; everything about a training run but the optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from descent.data import Data
+from descent.models import Model, Params
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    net, (classes, n) = outputs.shape[:-2], outputs.shape[-2:]
+    labels = y.expand(*net, n).reshape(-1, n)
+    return F.cross_entropy(outputs.reshape(-1, classes, n), labels, reduction="none").reshape(*net, n)
+
+
+def _squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    return (outputs - y).square().sum(-2) / 2
+
+
+def _output(outputs: Tensor, y: Tensor) -> Tensor:
+    return outputs.squeeze(-2)
+
+
+#: name -> losses (*net, n) from outputs (*net, outputs, n) and targets, labels (n,) or (*net, n)
+#: or values (outputs, n) or (*net, outputs, n)
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": _cross_entropy,
+    "mse": _squared_error,
+    "output": _output,
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the data in the engine's layout: x (*features, n); y labels (n,) or values (outputs, n)."""
+
+    x: Tensor
+    y: Tensor
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        return self.x.shape[-1]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    The loss of one network is the mean over examples of
+    "cross_entropy": -log softmax(output)[label];
+    "mse": |output - target|^2 / 2, targets one-hot if the data has class labels;
+    "output": the model's single output itself.
+
+    Attributes:
+        model: a model of `descent.models`.
+        data: a `Data`; inputs are reshaped to the model's `input_shape` if the sizes agree.
+        loss: one of `LOSSES`.
+        name: label in recipes; by default made from the parts.
+
+    Raises:
+        ValueError: unknown loss, sizes that do not fit, labels where values are needed or the reverse.
+    """
+
+    model: Model
+    data: Data
+    loss: str = "cross_entropy"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; choose from {sorted(LOSSES)}")
+        wanted, given = tuple(self.model.input_shape), tuple(self.data.x.shape[1:])
+        if math.prod(wanted) != math.prod(given):
+            raise ValueError(f"the model takes inputs of shape {wanted}, the data {self.data.name!r} has {given}")
+        if self.loss == "cross_entropy" and self.data.classes is None:
+            raise ValueError(f"cross_entropy needs class labels; the data {self.data.name!r} has real targets: use 'mse'")
+        if not torch.isfinite(self.data.x).all():
+            raise ValueError(f"the inputs of {self.data.name!r} contain NaN or infinity")
+        if not self.name:
+            label = f"{type(self.model).__name__} on {self.data.name}, {self.loss}"
+            object.__setattr__(self, "name", label)
+
+    @cached_property
+    def _template(self) -> Params:
+        return self.model.init(torch.Generator().manual_seed(0), 1.0)
+
+    @cached_property
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter of one network, in the order of the flat vector."""
+        return {name: tuple(p.shape) for name, p in self._template.items()}
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters P of one network."""
+        return sum(math.prod(shape) for shape in self.layout.values())
+
+    def unflatten(self, w: Tensor) -> Params:
+        """Parameters (*net, *shape) as views into flat vectors (*net, P)."""
+        params, start = {}, 0
+        for name, shape in self.layout.items():
+            size = math.prod(shape)
+            params[name] = w[..., start : start + size].view(*w.shape[:-1], *shape)
+            start += size
+        return params
+
+    @staticmethod
+    def flatten(params: Params, net_dims: int) -> Tensor:
+        """The inverse of `unflatten`: flat vectors (*net, P)."""
+        return torch.cat([p.reshape(*p.shape[:net_dims], -1) for p in params.values()], dim=-1)
+
+    def part(self, which: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Part:
+        """The part "train", "val" or "test" of the data, in the engine's layout.
+
+        Raises:
+            ValueError: the data has no such part.
+        """
+        suffix = {"train": "", "val": "_val", "test": "_test"}[which]
+        x, y = getattr(self.data, "x" + suffix), getattr(self.data, "y" + suffix)
+        if x is None:
+            raise ValueError(f"the data {self.data.name!r} has no {which} part; make it with {which}=...")
+        x = x.reshape(len(x), *self.model.input_shape).movedim(0, -1)
+        labels = None if y.is_floating_point() else y.to(device)
+        if self.loss == "mse":
+            y = F.one_hot(y, self.data.classes) if labels is not None else y
+            y = y.to(dtype).T
+        return Part(x.to(device, dtype).contiguous(), y.to(device).contiguous(), labels)
+
+    def example_losses(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
+        """Loss of each example, (*net, n)."""
+        return LOSSES[self.loss](self.model.apply(params, x), y)
+
+    def losses(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
+        """Mean loss of each network, (*net,)."""
+        return self.example_losses(params, x, y).mean(-1)
+
+    def losses_and_gradients(self, w: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (K,) and gradient (K, P) of each network, for flat parameters w (K, P).
+
+        One backward pass of the summed losses gives every network its own gradient,
+        because no network's loss depends on another's parameters.
+        """
+        leaves = {name: p.detach().requires_grad_() for name, p in self.unflatten(w).items()}
+        with torch.enable_grad():
+            losses = self.losses(leaves, x, y)
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        return losses.detach(), torch.cat([g.reshape(len(w), -1) for g in gradients], dim=1)
