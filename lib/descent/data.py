@@ -232,6 +232,14 @@ def nothing(dim: int) -> Data:
     return Data("nothing", torch.zeros(1, dim), torch.zeros(1, dtype=torch.int64))
 
 
+def targets(values: Sequence[float]) -> Data:
+    """One example whose input is zero and whose targets are `values`, for models that ignore their input."""
+    y = torch.as_tensor(values, dtype=torch.float64).reshape(1, -1)
+    if not y.numel() or not torch.isfinite(y).all():
+        raise ValueError(f"targets: {values!r} must be finite numbers, at least one")
+    return Data("targets", torch.zeros(1, 1), y)
+
+
 def gaussian(n: int, dim: int, separation: float = 2.0, test: int = 0, seed: int = 0) -> Data:
     """Two Gaussian classes of unit variance with means `separation` apart along the first axis."""
     _numbers("gaussian", n=n, dim=dim)

@@ -76,6 +76,28 @@ def _affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return out if bias is None else out + bias
 
 
+#: initial weights before scaling: numbers, a function that draws them, or None for standard normals
+Start = tuple[float, ...] | Callable[[torch.Generator], Tensor] | None
+
+
+def _started(start: Start, dim: int, generator: torch.Generator, scale: float | Tensor) -> Params:
+    """Initial weights `w` (*net, dim) of the models that are a single vector."""
+    if callable(start):
+        drawn = start(generator)
+        if tuple(drawn.shape) != (dim,):
+            raise ValueError(f"start drew numbers of shape {tuple(drawn.shape)}, the model has {dim} weights")
+    elif start is None:
+        drawn = torch.randn(dim, generator=generator)
+    else:
+        drawn = torch.tensor(start, dtype=torch.float64)
+    return {"w": _scaled(drawn, scale)}
+
+
+def _check_start(start: Start, dim: int) -> None:
+    if start is not None and not callable(start) and len(start) != dim:
+        raise ValueError(f"start has {len(start)} numbers, the model has {dim} weights")
+
+
 @dataclass(frozen=True)
 class Function:
     """A plain function of `dim` weights, for landscapes that can be written in a line.
@@ -84,7 +106,8 @@ class Function:
     one value per example, (*net, samples). Train it with the loss "output".
 
     Attributes:
-        start: the initial weights before scaling, `dim` numbers; None draws standard normals.
+        start: the initial weights before scaling, `dim` numbers, or a function of a
+            `torch.Generator` that draws them; None draws standard normals.
         prox: optional `prox(w, x, lr)`, the minimizer over v of f(v, x) + |v - w|^2 / (2 lr)
             for one example per network, used by the optimizer "proximal_point".
         features: number of features of the data (default `dim`).
@@ -92,22 +115,19 @@ class Function:
 
     f: Callable[[Tensor, Tensor], Tensor]
     dim: int
-    start: tuple[float, ...] | None = None
+    start: Start = None
     prox: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     features: int | None = None
 
     def __post_init__(self) -> None:
-        if self.start is not None and len(self.start) != self.dim:
-            raise ValueError(f"start has {len(self.start)} numbers, the function has dim {self.dim}")
+        _check_start(self.start, self.dim)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.features or self.dim,)
 
     def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
-        drawn = torch.randn(self.dim, generator=generator)
-        start = drawn if self.start is None else torch.tensor(self.start, dtype=torch.float64)
-        return {"w": _scaled(start, scale)}
+        return _started(self.start, self.dim, generator, scale)
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
         value = self.f(params["w"].unsqueeze(-1), x)
@@ -123,27 +143,71 @@ class Quadratic:
 
     Attributes:
         eigenvalues: curvature along each axis.
-        start: initial weights before scaling; None draws standard normals.
+        start: initial weights before scaling, as in `Function`.
     """
 
     eigenvalues: tuple[float, ...]
-    start: tuple[float, ...] | None = None
+    start: Start = None
 
     def __post_init__(self) -> None:
-        if self.start is not None and len(self.start) != len(self.eigenvalues):
-            raise ValueError(f"start has {len(self.start)} numbers for {len(self.eigenvalues)} eigenvalues")
+        _check_start(self.start, len(self.eigenvalues))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (len(self.eigenvalues),)
 
     def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
-        return Function(None, len(self.eigenvalues), self.start).init(generator, scale)
+        return _started(self.start, len(self.eigenvalues), generator, scale)
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
         w = params["w"].unsqueeze(-1)
         curvature = torch.tensor(self.eigenvalues, dtype=w.dtype, device=w.device).unsqueeze(-1)
         return (curvature * w * w / 2 - x * w).sum(-2, keepdim=True)
+
+
+@dataclass(frozen=True)
+class SecondOrderRegression:
+    """Outputs that are quadratic in the weights, z_i = J_i . w + w . Q_i w / 2, whatever the input.
+
+    The model of Agarwala et al. 2022 (eq. 1) around w = 0. Train it with the loss "mse" on
+    `data.targets`.
+
+    Attributes:
+        quadratic: Q, (outputs, dim, dim), each Q_i symmetric.
+        linear: J, (outputs, dim); None is zero.
+        start: initial weights before scaling, as in `Function`.
+
+    Raises:
+        ValueError: shapes that do not fit, or a Q_i that is not symmetric.
+    """
+
+    quadratic: Tensor
+    linear: Tensor | None = None
+    start: Start = None
+
+    def __post_init__(self) -> None:
+        Q = self.quadratic
+        if Q.ndim != 3 or Q.shape[1] != Q.shape[2] or not torch.equal(Q, Q.mT):
+            raise ValueError(f"quadratic has shape {tuple(Q.shape)}; give symmetric matrices (outputs, dim, dim)")
+        if self.linear is not None and self.linear.shape != Q.shape[:2]:
+            raise ValueError(f"linear has shape {tuple(self.linear.shape)}; quadratic asks for {tuple(Q.shape[:2])}")
+        _check_start(self.start, Q.shape[1])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (1,)
+
+    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+        return _started(self.start, self.quadratic.shape[1], generator, scale)
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        w = params["w"]
+        outputs, dim, _ = self.quadratic.shape
+        # one matrix product for all networks
+        slopes = (w @ self.quadratic.to(w).reshape(-1, dim).mT).unflatten(-1, (outputs, dim)) / 2
+        if self.linear is not None:
+            slopes = slopes + self.linear.to(w)
+        return (slopes @ w.unsqueeze(-1)).expand(*w.shape[:-1], outputs, x.shape[-1])
 
 
 @dataclass(frozen=True)

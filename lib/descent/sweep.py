@@ -598,6 +598,8 @@ def _written(plan: Plan) -> dict[str, Any]:
                 return inspect.getsource(value).strip()
             except (OSError, TypeError):
                 return getattr(value, "__name__", "function")
+        if isinstance(value, Tensor):
+            return value.tolist() if value.numel() <= 16 else f"tensor of shape {tuple(value.shape)}"
         return _label(value)
 
     task = plan.task
