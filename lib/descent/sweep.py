@@ -175,6 +175,7 @@ class Plan:
     columns: dict[str, np.ndarray]  # each hyperparameter of each network, (networks,)
     optimizers: list[Optimizer]
     schedules: list[Schedule]
+    factors: np.ndarray  # of the learning rate, (schedules, steps)
     steps: int
     probes: list[Probe]
     record_steps: list[int]
@@ -190,9 +191,10 @@ class Plan:
     @property
     def recipe_key(self) -> list:
         """All that the result depends on besides the task."""
-        chosen = [self.dims, self.scalars, self.optimizers, self.schedules, self.probes]
-        tables = [[s(t, self.steps) for t in range(self.steps)] for s in self.schedules]
-        return chosen + [tables, self.steps, self.record_steps, self.sampling, str(self.dtype), self.device.type]
+        names = [_label(s) for s in self.schedules]
+        grid = {k: names if k == "schedule" else v for k, v in (self.dims | self.scalars).items()}
+        run = [self.steps, self.record_steps, self.sampling, str(self.dtype), self.device.type]
+        return [list(self.dims), grid, self.optimizers, self.factors, self.probes, run]
 
 
 def _listed(value: Any) -> list:
@@ -235,8 +237,11 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         choice = index[list(dims).index(name)] if name in dims else np.zeros(index.shape[1], int)
         columns[name] = choice if name in ("optimizer", "schedule") else np.array(grid[name])[choice]
     scalars = {name: grid[name][0] for name in order if name not in dims}
+    factors = np.array([[s(t, steps) for t in range(steps)] for s in grid["schedule"]], dtype=float)
+    if not (np.isfinite(factors) & (factors >= 0)).all():
+        raise ValueError(f"schedule={[s.name for s in grid['schedule']]}: a factor is negative or not finite")
     plan = Plan(
-        task, dims, scalars, columns, rules, grid["schedule"], steps, probes, record_steps, sampling, dtype, device
+        task, dims, scalars, columns, rules, grid["schedule"], factors, steps, probes, record_steps, sampling, dtype, device
     )
     plan.jobs = _jobs(plan)
     return plan
@@ -308,10 +313,10 @@ def _record_steps(every: Any, steps: Any) -> list[int]:
         if not 1 <= every <= steps:
             raise ValueError(f"record_every={every} must lie between 1 and steps={steps}")
         return sorted({*range(0, steps + 1, int(every)), steps})
-    chosen = sorted({int(s) for s in every})
-    if not chosen or chosen[0] < 0 or chosen[-1] > steps:
-        raise ValueError(f"record_every={every!r}: the steps to record must lie between 0 and steps={steps}")
-    return chosen
+    chosen = _listed(every)
+    if not chosen or not all(_whole(s) and 0 <= s <= steps for s in chosen):
+        raise ValueError(f"record_every={every!r}: the steps to record must be integers between 0 and steps={steps}")
+    return sorted({int(s) for s in chosen})
 
 
 def _device(device: Any) -> torch.device:
@@ -334,9 +339,10 @@ def _jobs(plan: Plan) -> list[Job]:
 
 
 def _workers(device: torch.device) -> int:
-    return len(os.sched_getaffinity(0)) if device.type == "cpu" and hasattr(os, "sched_getaffinity") else (
-        os.cpu_count() or 1 if device.type == "cpu" else 1
-    )
+    """Threads that train jobs side by side: one per core this process may use; one for a GPU."""
+    if device.type != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _job_size(plan: Plan, batch_size: int) -> int:
@@ -460,7 +466,7 @@ def _train(run: _Run, job: Job) -> None:
     own_seeds = plan.columns["seed"][rows].tolist()
     w = _initial(task, own_seeds, plan.columns["init_scale"][rows]).to(device, plan.dtype)
     state = {name: torch.zeros_like(w) for name in job.optimizer.buffers}
-    h, lr = _hyperparameters(plan, job)
+    h, rate = _hyperparameters(plan, job)
     batches = _Minibatches(plan, job, run.parts["train"])
     networks = Networks(task, w, w.clone(), 0, h, job.batch_size, own_seeds, run.parts)
     alive = torch.ones(K, dtype=torch.bool, device=device)
@@ -469,7 +475,7 @@ def _train(run: _Run, job: Job) -> None:
     reported = 0
     for t in range(plan.steps + 1):
         if t in columns:
-            h.lr = lr[:, min(t, plan.steps - 1), None]
+            h.lr = rate(min(t, plan.steps - 1))
             networks.w, networks.step, networks._outputs = w, t, {}
             for probe in plan.probes:
                 run.keep(probe, rows, columns[t], probe.measure(networks), alive)
@@ -477,7 +483,7 @@ def _train(run: _Run, job: Job) -> None:
             reported = t
         if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not alive.any()):
             break
-        h.step, h.lr = t + 1, lr[:, t, None]
+        h.step, h.lr = t + 1, rate(t)
         x, y = batches.next()
         if job.optimizer.proximal:
             losses, gradient = _proximal(task, w, x, y, h.lr)
@@ -495,14 +501,12 @@ def _train(run: _Run, job: Job) -> None:
     run.advance(K, plan.steps - reported)
 
 
-def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Tensor]:
-    """The job's hyperparameters (K, 1), and its learning rates (K, steps) with the schedule applied."""
+def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[int], Tensor]]:
+    """The job's hyperparameters (K, 1), and its learning rate (K, 1) as a function of the step."""
 
     def column(values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=plan.dtype, device=plan.device)[:, None]
 
-    table = np.array([[s(t, plan.steps) for t in range(plan.steps)] for s in plan.schedules])
-    lr = plan.columns["lr"][job.rows, None] * table[plan.columns["schedule"][job.rows]]
     h = SimpleNamespace(init_scale=column(plan.columns["init_scale"][job.rows]))
     used = set()
     for name, default in job.optimizer.hyperparameters.items():
@@ -512,7 +516,11 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Tensor]:
         if name in optimizers.COMMON and (values != optimizers.COMMON[name]).any():
             used.add(name)
     h.uses = frozenset(used)
-    return h, torch.tensor(lr, dtype=plan.dtype, device=plan.device)
+    base, choice = column(plan.columns["lr"][job.rows]), torch.tensor(plan.columns["schedule"][job.rows], device=plan.device)
+    if (plan.factors == 1).all():
+        return h, lambda step: base
+    factors = torch.tensor(plan.factors.T, dtype=plan.dtype, device=plan.device)
+    return h, lambda step: base * factors[step][choice, None]
 
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
