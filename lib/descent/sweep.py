@@ -42,6 +42,8 @@ WORKING_SET = 2.7e6
 EVALUATION = 256e6
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
 DIVERGENCE = 1e6
+#: steps between a job's reports of its progress
+REPORT = 32
 
 _POSITIVE, _NON_NEGATIVE, _BELOW_ONE = "a positive number", "a number of at least 0", "a number from 0 to below 1"
 _ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -479,6 +481,7 @@ def _train(run: _Run, job: Job) -> None:
             networks.w, networks.step, networks._outputs = w, t, {}
             for probe in plan.probes:
                 run.keep(probe, rows, columns[t], probe.measure(networks), alive)
+        if t - reported >= REPORT:
             run.advance(K, t - reported)
             reported = t
         if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not alive.any()):
@@ -535,12 +538,13 @@ def _run(plan: Plan, key: str) -> xr.Dataset:
     """Run all jobs, with progress; an interrupt ends them early and keeps what is done."""
     run, start, interrupted = _Run(plan), time.perf_counter(), False
     workers, threads = _workers(plan.device), torch.get_num_threads()
-    per_job = max(1, workers // len(plan.jobs)) if plan.device.type == "cpu" else threads
     quiet = os.environ.get("DESCENT_PROGRESS") == "off"
     bar = tqdm(total=plan.networks * plan.steps, unit="update", unit_scale=True, leave=False, delay=1, disable=quiet,
                desc=f"training {plan.networks} networks")  # fmt: skip
-    torch.set_num_threads(per_job)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(per_job,))
+    # one thread inside an operation, several jobs side by side: OpenMP's threads wait on each
+    # other and slow down many times over as soon as anything else runs on the machine
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
         pending = {pool.submit(_train, run, job) for job in plan.jobs}
         while pending:
