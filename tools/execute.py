@@ -61,6 +61,7 @@ def run(path: Path, *, timeout: int = 600, keep_going: bool = False, env: dict[s
         store_widget_state=False,
         record_timing=False,
         allow_errors=keep_going,
+        extra_arguments=["--log-level=ERROR"],  # it warns of an unencrypted loopback connection at every start
     )
     settings = {"DESCENT_CACHE": "off", "DESCENT_PROGRESS": "off", "PYTHONHASHSEED": "0", **(env or {})}
     start = time.perf_counter()

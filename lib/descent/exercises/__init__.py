@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Feedback", "NotAnAnswer", "check", "choice", "compare", "digest", "exercise", "number", "right", "wrong"]
+__all__ = ["Feedback", "NotAnAnswer", "check", "choice", "compare", "digest", "exercise", "modules", "names", "number", "right", "wrong"]
 
 _ID = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/(\d+)")
 _CHECKS: dict[str, Callable[[Any], Feedback]] = {}
@@ -220,6 +220,11 @@ def _order(name: str) -> tuple[str, int]:
 def modules() -> list[str]:
     """The slugs of the chapters that have exercises."""
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def names(slug: str) -> list[str]:
+    """The exercises that a chapter's module registers, in order; none if it has no module."""
+    return sorted(_load(f"{slug}/1"), key=_order) if slug in modules() else []
 
 
 def _load(name: str) -> dict[str, Callable[[Any], Feedback]]:
