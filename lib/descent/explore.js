@@ -115,7 +115,7 @@ var DescentExplorer = (() => {
   function valueAt(dim, position) {
     const i = Math.floor(position), t = position - i, [a, b] = [dim.values[i], dim.values[i + 1]];
     if (t < 1e-6 || dim.kind === "choice") return a;
-    const value = dim.log ? a * (b / a) ** t : a + (b - a) * t;
+    const value = dim.log && a > 0 ? a * (b / a) ** t : a + (b - a) * t; // from zero there is no ratio
     return dim.integer ? Math.round(value) : Number(value.toPrecision(3));
   }
 
@@ -124,7 +124,7 @@ var DescentExplorer = (() => {
     if (exact >= 0 || dim.kind === "choice") return Math.max(exact, 0);
     const i = clamp(dim.values.findIndex((v) => v > value) - 1, 0, dim.values.length - 2);
     const [a, b] = [dim.values[i], dim.values[i + 1]];
-    return i + clamp(dim.log ? Math.log(value / a) / Math.log(b / a) : (value - a) / (b - a), 0, 1);
+    return i + clamp(dim.log && a > 0 ? Math.log(value / a) / Math.log(b / a) : (value - a) / (b - a), 0, 1);
   }
 
   /** The part of an array that is left when the dimensions named in `index` are fixed; they lead. */

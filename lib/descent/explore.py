@@ -14,7 +14,7 @@ import itertools
 import json
 import math
 import numbers
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anywidget
@@ -61,7 +61,7 @@ class _Plan:
     axes: list[str]  # trailing dimensions of every array: [x] for curves, [y, x] for a heat map
     sliders: list[str]
     fixed: dict  # dimensions of one value and scalar coordinates: part of every setting
-    hyper: list[str]  # dimensions that can be trained anew
+    hyper: list[str]  # the Dataset's hyperparameters, those of one value included
     theory: dict[str, list] = field(default_factory=dict)  # name -> [(label, function), ...]
     keep: np.ndarray | None = None  # values of x that are drawn, where curves are thinned
 
@@ -143,9 +143,9 @@ class Explorer(anywidget.AnyWidget):
     _slots = traitlets.Dict().tag(sync=True, **ipywidgets.widget_serialization)
     selection = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, ds: xr.Dataset, plan: _Plan, spec: dict, train, controls: dict):
+    def __init__(self, source: xr.Dataset, ds: xr.Dataset, plan: _Plan, spec: dict, train, controls: dict):
         arrays, grid = plan.pack(ds)
-        self._ds, self._plan, self._train_function, self.runs = ds, plan, train, []
+        self._source, self._ds, self._plan, self._train_function, self.runs = source, ds, plan, train, []
         self._dims = {dim["name"]: dim for dim in spec["dims"]}
         start = {name: dim["values"][dim["start"]] for name, dim in self._dims.items()}
         live = train is not None and any(dim["fine"] for dim in spec["dims"])
@@ -222,13 +222,10 @@ class Explorer(anywidget.AnyWidget):
             setting = {**self.selection, **{name: self._check(name, v) for name, v in (setting or {}).items()}}
             setting = {name: value for name, value in setting.items() if name in self._plan.hyper}
             self._status = {"state": "training", "setting": setting}
-            run = self._train_function(self._ds, **self._plan.fixed, **setting)
-            squeezed = run.squeeze([dim for dim in run.dims if dim in self._plan.hyper])
-            if self._plan.keep is not None:
-                squeezed = squeezed.reindex(step=self._plan.keep)
-            # theory at the new setting is computed with the setting's own values
-            plan = _Plan(**{**vars(self._plan), "fixed": self._plan.fixed | setting})
-            arrays, grid = plan.pack(squeezed)
+            plan = replace(self._plan, fixed=self._plan.fixed | setting)
+            run = self._train_function(self._source, **{dim: plan.fixed[dim] for dim in plan.hyper})
+            curves = run.sel({dim: value for dim, value in plan.fixed.items() if dim in run.dims})
+            arrays, grid = plan.pack(curves if plan.keep is None else curves.reindex(step=plan.keep))
         except BaseException as error:  # an interrupt, too, must not leave the button waiting
             self._status = {"state": "error", "message": f"{type(error).__name__}: {error}"}
             raise
@@ -341,7 +338,7 @@ def explore(
     if left := [dim for dim in swept if dim not in chosen]:
         raise ValueError(f"{left[0]!r} has {ds.sizes[left[0]]} values: give it a slider or choose one with ds.sel({left[0]}=...)")
 
-    ds = ds[drawn]
+    source, ds = ds, ds[drawn]
     for dim in [*chosen, *axes]:
         if dim not in ds.coords:
             ds = ds.assign_coords({dim: np.arange(ds.sizes[dim])})
@@ -359,7 +356,7 @@ def explore(
         every = math.ceil(ds.sizes[x] / MAX_POINTS)
         full, ds = ds, ds.isel({x: slice(None, None, every)})
         plan.keep = ds[x].values if x == "step" else None
-        note = f"Drawn: every {every}th of {full.sizes[x]} recorded points."
+        note = f"Drawn: one in {every} of the {full.sizes[x]} recorded points."
 
     fine = kind == "curves" and x == "step"
     spec = {
@@ -387,9 +384,9 @@ def explore(
     for name, control in (controls or {}).items():
         if not isinstance(control, ipywidgets.Widget) or not control.has_trait("value"):
             raise TypeError(f"controls[{name!r}] = {control!r}; allowed: an ipywidgets control with a value")
-    if train is None and "recipe" in ds.attrs:
+    if train is None and "recipe_id" in ds.attrs:
         from .sweep import retrain as train
-    return Explorer(ds, plan, spec, train, controls or {})
+    return Explorer(source, ds, plan, spec, train, controls or {})
 
 
 def _among(argument: str, value, allowed) -> None:
@@ -427,13 +424,15 @@ def _log(array: xr.DataArray, wanted: str | None) -> bool:
 
 def _describe_dim(coord: xr.DataArray, start, fine: bool) -> dict:
     name, values, numeric = str(coord.name), coord.values.tolist(), coord.dtype.kind in "iuf"
+    if numeric and not np.isfinite(coord.values).all():
+        raise ValueError(f"{name!r} holds {values}; a slider needs finite values: choose them with ds.sel({name}=...)")
     if start is not None:
         _among(f"start[{name!r}]", start, values)
     real = name in quantities.HYPERPARAMETERS and name not in ("batch_size", "step")
     return _words(coord) | {
         "values": values,
         "kind": "number" if numeric else "choice",
-        "log": numeric and min(values) > 0 and (_log(coord, None) or max(values) / min(values) >= 30),
+        "log": bool(numeric and _log(coord, None)),
         "integer": coord.dtype.kind in "iu" and not real,
         "fine": numeric and fine and len(values) > 1,
         "start": values.index(start) if start is not None else len(values) - 1 if name == "step" else (len(values) - 1) // 2 if numeric else 0,
