@@ -245,7 +245,7 @@ var DescentExplorer = (() => {
     function layout(width) {
       const narrow = width < 480, one = spec.panels.length === 1;
       const height = one ? (narrow ? 250 : PANEL.single) : narrow ? 170 : PANEL.stacked;
-      const left = narrow ? 44 : 54, right = narrow ? 10 : 78;
+      const left = narrow ? 44 : 54, right = narrow ? 10 : 80;
       const total = PANEL.top + spec.panels.length * height + (spec.panels.length - 1) * PANEL.gap + PANEL.bottom;
       svg.replaceChildren(node("defs", {}, hatch(`${id}-hatch`)));
       svg.setAttribute("width", width);
@@ -299,9 +299,10 @@ var DescentExplorer = (() => {
         drawn.append(node("path", { class: "dx-median", d: linePath(xs, median, x, y) }));
         if (Number.isFinite(last(median))) {
           const py = clamp(y(last(median)), frame.top, frame.bottom), px = frame.right, high = py < frame.top + 22;
+          const endLabel = format(last(median), Math.abs(last(median)) < 1e-3 ? 2 : 3);
           labels.append(node("circle", { class: "dx-dot", cx: px, cy: py, r: 3.2 }), frame.narrow
-            ? text(px + 4, high ? py + 18 : py - 9, "dx-end", format(last(median)), { "text-anchor": "end" })
-            : text(px + 8, py + 4, "dx-end", format(last(median))));
+            ? text(px + 4, high ? py + 18 : py - 9, "dx-end", endLabel, { "text-anchor": "end" })
+            : text(px + 8, py + 4, "dx-end", endLabel));
         }
         layer.replaceChildren(drawn, labels);
         return summary(panel, seeds, theory);

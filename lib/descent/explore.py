@@ -149,7 +149,8 @@ class Explorer(anywidget.AnyWidget):
         self._dims = {dim["name"]: dim for dim in spec["dims"]}
         start = {name: dim["values"][dim["start"]] for name, dim in self._dims.items()}
         live = train is not None and any(dim["fine"] for dim in spec["dims"])
-        super().__init__(_spec=spec | {"arrays": arrays}, _grid=grid, _live=live, selection=start)
+        layout = ipywidgets.Layout(flex="1 1 auto", min_width="280px")  # fills what a box leaves it
+        super().__init__(_spec=spec | {"arrays": arrays}, _grid=grid, _live=live, selection=start, layout=layout)
         self.on_msg(self._receive)
         self.observe(self._follow_theory, "selection")
         for name, control in controls.items():
