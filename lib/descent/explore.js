@@ -8,7 +8,7 @@ var DescentExplorer = (() => {
   "use strict";
   const SVG = "http://www.w3.org/2000/svg";
   const SHAPES = new Set(["svg", "g", "path", "line", "rect", "text", "tspan", "circle", "defs", "pattern", "clipPath"]);
-  const PANEL = { single: 300, stacked: 196, gap: 44, top: 30, bottom: 42 };
+  const PANEL = { single: 290, stacked: 172, gap: 42, top: 30, bottom: 42 };
   const SNAP = 0.07; // a dragged slider this close to a trained value, in grid positions, is on it
   let mounted = 0;
 
@@ -244,7 +244,7 @@ var DescentExplorer = (() => {
 
     function layout(width) {
       const narrow = width < 480, one = spec.panels.length === 1;
-      const height = one ? (narrow ? 250 : PANEL.single) : narrow ? 170 : PANEL.stacked;
+      const height = one ? (narrow ? 250 : PANEL.single) : narrow ? 160 : PANEL.stacked;
       const left = narrow ? 44 : 54, right = narrow ? 10 : 80;
       const total = PANEL.top + spec.panels.length * height + (spec.panels.length - 1) * PANEL.gap + PANEL.bottom;
       svg.replaceChildren(node("defs", {}, hatch(`${id}-hatch`)));
@@ -258,7 +258,7 @@ var DescentExplorer = (() => {
         const clip = `${id}-clip-${i}`;
         svg.firstChild.append(node("clipPath", { id: clip }, node("rect", { x: left, y: top - 1, width: width - left - right, height: height + 2 })));
         svg.append(heading(panel, 0, top - 13));
-        const ticks = y.ticks(height < 180 ? 4 : 5), words = tickLabels(ticks);
+        const ticks = y.ticks(height < 165 ? 4 : 5), words = tickLabels(ticks);
         ticks.forEach((tick, k) => svg.append(
           node("line", { class: "dx-grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
           text(left - 9, y(tick) + 4, "dx-tick-label", words[k], { "text-anchor": "end" })));
@@ -267,9 +267,9 @@ var DescentExplorer = (() => {
           svg.append(node("line", { class: "dx-axis", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 4 }));
           if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick), { "text-anchor": "middle" }));
         }
-        const layer = node("g", { class: "dx-layer", style: `--c:var(--x-${panel.role})` });
-        svg.append(layer);
-        return { panel, y, narrow, layer, clip: `url(#${clip})`, top, bottom, left, right: width - right, width };
+        const style = `--c:var(--x-${panel.role})`, layer = node("g", { style }), pointed = node("g", { style });
+        svg.append(layer, pointed);
+        return { panel, y, narrow, layer, pointed, clip: `url(#${clip})`, top, bottom, left, right: width - right, width };
       });
       svg.append(text(width - right, total - 5, "dx-axis-title", axisTitle(axis), { "text-anchor": "end" }));
     }
@@ -305,6 +305,8 @@ var DescentExplorer = (() => {
             : text(px + 8, py + 4, "dx-end", endLabel));
         }
         layer.replaceChildren(drawn, labels);
+        frame.median = median;
+        frame.pointed.replaceChildren();
         return summary(panel, seeds, theory);
       });
     }
@@ -314,7 +316,7 @@ var DescentExplorer = (() => {
       if (part.dims.length) {
         const values = part.values.subarray(skip);
         drawn.append(node("path", { class: "dx-theory", d: linePath(xs, values, x, y) }));
-        const seen = xs.map((_, i) => i).filter((i) => y(values[i]) >= top && y(values[i]) <= bottom), at = seen[Math.floor(0.62 * seen.length)];
+        const seen = xs.map((_, i) => i).filter((i) => y(values[i]) >= top && y(values[i]) <= bottom), at = seen[Math.floor((frame.narrow ? 0.3 : 0.62) * seen.length)];
         if (at !== undefined) labels.append(text(x(xs[at]) + 8, Math.max(y(values[at]) - 7, top + 12), "dx-note", label));
         return;
       }
@@ -323,7 +325,8 @@ var DescentExplorer = (() => {
       const words = `${label} = ${format(value)}`;
       if (py >= top && py <= bottom) {
         drawn.append(node("line", { class: "dx-threshold", x1: left, x2: right, y1: py, y2: py }));
-        labels.append(text(right - 4, py < top + 18 ? py + 15 : py - 6, "dx-note", words, { "text-anchor": "end" }));
+        const across = frame.narrow ? { x: left + 4 } : { x: right - 4, "text-anchor": "end" }; // on a phone the right end is the curve's
+        labels.append(text(0, py < top + 18 ? py + 15 : py - 6, "dx-note", words, across));
       } else {
         const above = py < top;
         labels.append(text(right - 4, above ? top + 13 : bottom - 7, "dx-note", `${words} ${above ? "↑" : "↓"}`, { "text-anchor": "end" }));
@@ -337,6 +340,20 @@ var DescentExplorer = (() => {
       if (!finals.length) return `no ${where}${panel.label}${constants}`;
       return `${where}${panel.label} ${format(middle(finals))}${spread(finals)}${constants}`;
     }
+
+    /** Under the pointer: a hairline through all panels and the median's value at that step. */
+    svg.addEventListener("pointermove", (event) => {
+      const at = x.invert(event.clientX - svg.getBoundingClientRect().left);
+      const i = xs.reduce((best, v, k) => (Math.abs(v - at) < Math.abs(xs[best] - at) ? k : best), 0);
+      frames.forEach(({ median, pointed, y, top, bottom, left, right }, k) => {
+        const px = x(xs[i]), py = y(median[i]), side = px > (left + right) / 2 ? -1 : 1, anchor = { "text-anchor": side > 0 ? "start" : "end" };
+        pointed.replaceChildren(node("line", { class: "dx-hair", x1: px, x2: px, y1: top, y2: bottom }));
+        if (k === frames.length - 1) pointed.append(text(px + 6 * side, bottom - 7, "dx-note", `${named(axis)} = ${format(xs[i])}`, anchor));
+        if (!(py >= top && py <= bottom)) return;
+        pointed.append(node("circle", { class: "dx-dot", cx: px, cy: py, r: 3.2 }), text(px + 8 * side, Math.max(py - 8, top + 12), "dx-end", format(median[i]), anchor));
+      });
+    });
+    svg.addEventListener("pointerleave", () => frames.forEach((frame) => frame.pointed.replaceChildren()));
 
     return { element: svg, layout, draw };
   }

@@ -66,21 +66,13 @@ class _Plan:
     keep: np.ndarray | None = None  # values of x that are drawn, where curves are thinned
 
     def pack(self, ds: xr.Dataset) -> tuple[list[dict], bytes]:
-        """All arrays of `ds` one after another as little-endian float32, and where each begins.
-
-        Each has the dimensions (sliders it depends on ..., seed, axes ...).
-        """
+        """`_join` of all arrays of `ds`, each of dimensions (sliders it depends on ..., seed, axes ...)."""
         arrays = {name: ds[name] for name in self.variables}
         if "diverged_at" in ds:
             arrays["diverged_at"] = ds["diverged_at"]
         arrays = {name: self._arrange(array) for name, array in arrays.items()}
         free = {dim: ds[dim].values.tolist() for dim in self.sliders if dim in ds.dims}
-        arrays |= self.evaluate_theory(free, np.asarray(ds[self.axes[-1]].values))
-        index, offset = [], 0
-        for name, array in arrays.items():
-            index.append({"name": name, "dims": list(array.dims), "shape": list(array.shape), "offset": offset})
-            offset += array.size
-        return index, b"".join(np.ascontiguousarray(a.values, dtype="<f4").tobytes() for a in arrays.values())
+        return _join(arrays | self.evaluate_theory(free, np.asarray(ds[self.axes[-1]].values)))
 
     def _arrange(self, array: xr.DataArray) -> xr.DataArray:
         if "seed" not in array.dims:
@@ -103,6 +95,15 @@ class _Plan:
                 shape = [len(v) for v in free.values()] + ([x.size] if curve else [])
                 lines[f"theory:{name}:{number}"] = xr.DataArray(stacked.reshape(shape), dims=dims)
         return lines
+
+
+def _join(arrays: dict[str, xr.DataArray]) -> tuple[list[dict], bytes]:
+    """The arrays one after another as little-endian float32, and where each begins."""
+    index, offset = [], 0
+    for name, array in arrays.items():
+        index.append({"name": name, "dims": list(array.dims), "shape": list(array.shape), "offset": offset})
+        offset += array.size
+    return index, b"".join(np.ascontiguousarray(array.values, dtype="<f4").tobytes() for array in arrays.values())
 
 
 def _evaluate(name: str, label: str, function, setting: dict, x_name: str, x: np.ndarray) -> np.ndarray:
@@ -188,12 +189,7 @@ class Explorer(anywidget.AnyWidget):
         if self._plan.theory and self._off_grid(change["new"]):
             x = np.asarray(self._ds[self._plan.axes[-1]].values)
             lines = self._plan.evaluate_theory({name: [value] for name, value in change["new"].items()}, x)
-            arrays, offset = [], 0
-            for name, line in lines.items():
-                shape = list(line.shape[len(change["new"]) :])
-                arrays.append({"name": name, "dims": self._plan.axes[-1:] * len(shape), "shape": shape, "offset": offset})
-                offset += line.size
-            grid = b"".join(np.ascontiguousarray(line.values, dtype="<f4").tobytes() for line in lines.values())
+            arrays, grid = _join({name: line.squeeze(list(change["new"])) for name, line in lines.items()})
             self._theory = {"setting": change["new"], "arrays": arrays, "grid": grid}
 
     def _adopt(self, name: str, control):

@@ -199,6 +199,17 @@ def test_seeds_are_thin_lines_and_the_readout_names_their_spread(page):
     assert re.search(r"final sharpness [\d.]+ \([\d.]+ to [\d.]+ over 3 seeds\)", readout(page))
 
 
+def test_the_pointer_reads_all_panels(page):
+    box = page.locator("svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 100)
+    assert page.locator(".dx-hair").count() == 2
+    step = int(page.locator(".dx-note", has_text="t = ").text_content().removeprefix("t = "))
+    ds = runs().sel(lr=0.2, batch_size=32, init_scale=1.0, optimizer="sgd", step=step)
+    assert f"{float(ds.loss.median('seed')):.3g}" in page.locator("svg").text_content()
+    page.mouse.move(0, 0)
+    assert page.locator(".dx-hair").count() == 0
+
+
 def test_redraw_is_fast(page):
     """Ten milliseconds is a frame's budget with room to spare; the fastest of many measures the code, not the machine."""
     times = page.evaluate(
@@ -274,6 +285,13 @@ def test_text_is_never_markup(open_page, tmp_path):
 def test_a_log_axis_of_steps_leaves_out_step_zero(open_page, tmp_path):
     page = open_page(write_page(tmp_path, curves(scales={"step": "log"})))
     assert len(re.findall("[ML]", path(page))) == 199 and page.problems == []
+
+
+def test_a_dataset_without_seeds_sliders_or_divergence_draws(open_page, tmp_path):
+    ds = runs(lr=(0.1,), batch_size=(8,), init_scale=(1.0,), optimizer=("sgd",), seeds=1).drop_vars("diverged_at")
+    page = open_page(write_page(tmp_path, explore(ds.isel(seed=0), **TEXT)))
+    assert page.locator("input").count() == 0 and len(path(page)) > 100
+    assert re.fullmatch(r"final training loss [\d.]+\.", readout(page)) and page.problems == []
 
 
 # -- heat maps ---------------------------------------------------------------------------
