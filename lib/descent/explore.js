@@ -275,21 +275,22 @@ var DescentExplorer = (() => {
     }
 
     /** Draws the run `at` (a pack and an index into it); `faded` if it is only the nearest one. */
-    function draw(at, faded, theoryAt) {
+    function draw(at, faded, theoryAt, now) {
       return frames.map((frame) => {
         const { panel, y, layer } = frame;
         const seeds = rows(slice(at.pack, panel.name, at.index)).map((row) => row.subarray(skip));
         const median = medianCurve(seeds);
         const drawn = node("g", { "clip-path": frame.clip, class: faded ? "dx-faded" : "" });
         const labels = node("g", {});
-        const died = divergence(at);
-        if (died.count) {
-          const from = clamp(x(Math.max(died.first, xs[0])), frame.left, frame.right);
+        const died = divergence(at, axis, now.step);
+        for (const [begin, end] of died.spans) {
           drawn.append(node("rect", {
-            class: "dx-diverged", x: from, y: frame.top, width: frame.right - from, height: frame.bottom - frame.top,
-            fill: `url(#${id}-hatch)`, opacity: 0.35 + 0.65 * (died.count / died.of),
+            class: "dx-diverged", x: x(begin), y: frame.top, width: Math.max(x(end) - x(begin), 0), height: frame.bottom - frame.top,
+            fill: `url(#${id}-hatch)`, opacity: 0.35 + 0.65 * died.share,
           }));
-          const leftward = from > (frame.left + frame.right) / 2;
+        }
+        if (died.words) {
+          const from = clamp(x(died.spans[0][0]), frame.left, frame.right), leftward = from > (frame.left + frame.right) / 2;
           labels.append(text(leftward ? from - 6 : from + 7, frame.top + 16, "dx-note dx-diverged-note",
             died.words, { "text-anchor": leftward ? "end" : "start" }));
         }
@@ -358,13 +359,23 @@ var DescentExplorer = (() => {
     return { element: svg, layout, draw };
   }
 
-  /** How many seeds of the run diverged, and when first. */
-  function divergence(at) {
-    const part = slice(at.pack, "diverged_at", at.index);
-    const steps = part ? finite(part.values) : [];
-    const count = steps.length, of = part ? part.values.length : 0, first = steps[0];
-    const when = `diverged at step ${format(first)}${last(steps) > first ? ` to ${format(last(steps))}` : ""}`;
-    return { count, of, first, words: count === 0 ? "" : count === of ? when : `${count} of ${of} seeds ${when}` };
+  /** What diverged: `spans` of the x axis, in its values, the `share` of seeds, and words for it.
+   * Along steps a span begins at the first divergence; along another dimension each value where
+   * most seeds have diverged by step `now` is one, reaching halfway to its neighbours. */
+  function divergence(at, axis, now = Infinity) {
+    const part = slice(at.pack, "diverged_at", at.index), xs = axis.values, none = { spans: [], share: 0, words: "" };
+    if (!part) return none;
+    if (axis.name !== "step" && part.dims.length === 2) {
+      const half = (a, b) => (axis.log && a > 0 ? Math.sqrt(a * b) : (a + b) / 2), seeds = rows(part);
+      const dead = xs.map((_, i) => i).filter((i) => 2 * seeds.filter((row) => row[i] <= now).length > seeds.length);
+      const spans = dead.map((i) => [half(xs[Math.max(i - 1, 0)], xs[i]), half(xs[i], xs[Math.min(i + 1, xs.length - 1)])]);
+      return { spans, share: 1, words: dead.length ? `diverged at ${named(axis)} = ${dead.map((i) => format(xs[i])).join(", ")}` : "" };
+    }
+    const steps = finite(part.values).filter((step) => step <= now), of = part.values.length;
+    if (!steps.length) return none;
+    const when = `diverged at step ${format(steps[0])}${last(steps) > steps[0] ? ` to ${format(last(steps))}` : ""}`;
+    const spans = [axis.name === "step" ? [Math.max(steps[0], axis.log ? xs.find((v) => v > 0) : xs[0]), last(xs)] : [xs[0], last(xs)]];
+    return { spans, share: steps.length / of, words: steps.length === of ? when : `${steps.length} of ${of} seeds ${when}` };
   }
 
   /** Two swept dimensions as axes, a variable as colour: the median over seeds in each cell. */
@@ -526,8 +537,7 @@ var DescentExplorer = (() => {
       for (const dim of spec.dims) widgets[dim.name].show(position[dim.name]);
       const parts = view.draw(at, !exact, exact ? at : exactTheory, now);
       if (exact) {
-        const died = spec.kind === "curves" ? divergence(at) : { words: "" };
-        report([...parts, died.words]);
+        report([...parts, spec.kind === "curves" ? divergence(at, spec.axes[0], now.step).words : ""]);
       } else {
         report([`not trained yet, faded: the nearest run, ${words(nearest)}`]);
       }

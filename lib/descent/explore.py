@@ -221,6 +221,8 @@ class Explorer(anywidget.AnyWidget):
             self._status = {"state": "training", "setting": setting}
             plan = replace(self._plan, fixed=self._plan.fixed | setting)
             run = self._train_function(self._source, **{dim: plan.fixed[dim] for dim in plan.hyper})
+            if missing := [name for name in plan.variables if name not in run]:
+                raise ValueError(f"training does not record {missing[0]!r}: give explore a train= that computes it")
             curves = run.sel({dim: value for dim, value in plan.fixed.items() if dim in run.dims})
             arrays, grid = plan.pack(curves if plan.keep is None else curves.reindex(step=plan.keep))
         except BaseException as error:  # an interrupt, too, must not leave the button waiting
@@ -239,7 +241,7 @@ class Explorer(anywidget.AnyWidget):
         return (
             f'<figure class="descent-explorer" data-spec="{html.escape(spec)}" data-grid="{grid}">\n'
             f'<p class="dx-fallback" role="img" aria-label="{alt}">{alt} '
-            "(The sliders of this figure appear where JavaScript runs.)</p>\n"
+            "(The sliders need JavaScript, or a kernel that runs this cell.)</p>\n"
             f"<figcaption>{caption}</figcaption>\n</figure>"
         )
 

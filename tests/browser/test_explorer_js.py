@@ -294,6 +294,18 @@ def test_a_dataset_without_seeds_sliders_or_divergence_draws(open_page, tmp_path
     assert re.fullmatch(r"final training loss [\d.]+\.", readout(page)) and page.problems == []
 
 
+def test_curves_along_a_hyperparameter(open_page, tmp_path):
+    """x need not be the step: then steps get a slider, and learning rates that diverged are hatched."""
+    figure = explore(runs(steps=120), "sharpness", x="lr", theory={"sharpness": ("2/η", lambda lr: 2 / lr)}, **TEXT)
+    page = open_page(write_page(tmp_path, figure))
+    assert "diverged at η = 2.5" in readout(page) and page.locator(".dx-diverged").count() == 1
+    assert page.locator(".dx-theory").count() == 1
+    before = path(page)
+    page.locator("input[data-dim=step]").press("Home")
+    assert path(page) != before and page.locator(".dx-diverged").count() == 0 and "diverged" not in readout(page)
+    assert page.problems == []
+
+
 # -- heat maps ---------------------------------------------------------------------------
 
 

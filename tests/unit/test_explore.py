@@ -232,6 +232,12 @@ def test_errors_in_training_are_shown_and_leave_the_figure_usable():
         figure.train_here({"lr": 0.3})
 
 
+def test_a_variable_that_training_does_not_record_is_named():
+    figure = explore(runs().assign(gap=runs().loss + 1), "gap", train=retrained, **TEXT)
+    with pytest.raises(ValueError, match="does not record 'gap'.*train="):
+        figure.train_here({"lr": 0.3})
+
+
 def test_without_a_recipe_nothing_can_be_trained():
     figure = explore(runs(), **TEXT)
     assert not figure._live
