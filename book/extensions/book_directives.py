@@ -15,6 +15,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from descent import quantities
+from descent.claims import Claim
 
 
 class gallery(nodes.General, nodes.Element):
@@ -92,7 +93,8 @@ class Symbols(SphinxDirective):
         header = ["Symbol", "Quantity", "Unit", "Name in code"]
         lines = ["| " + " | ".join(header) + " |", "| --- | --- | --- | --- |"]
         for name, q in tables[self.arguments[0]].items():
-            symbol = f"${q.tex}$" if q.tex else "–"
+            # A bare "|" would end the table's cell.
+            symbol = "$" + q.tex.replace(r"\|", r"\Vert ") + "$" if q.tex else "–"
             swatch = f"[{q.label}]{{.d-ink-{q.role}}}" if q.role != "ink" else q.label
             lines.append(f"| {symbol} | {swatch} | {q.unit or '–'} | `{name}` |")
         return self.parse_text_to_nodes("\n".join(lines))
@@ -151,7 +153,7 @@ def ledger_html(app: Sphinx, docname: str) -> str:
     """The table as HTML: everything is in it, the script on the page only hides rows."""
     written = {c.slug: c for c in chapters(app.env)}
     papers = records.read_papers(Path(app.srcdir, "book/references.bib"))
-    unknown = {k for c in written.values() for r in c.claims for k in records.cited(r)} - {p.key for p in papers}
+    unknown = {k for c in written.values() for r in c.claims for k in r.papers} - {p.key for p in papers}
     if unknown:
         raise ExtensionError(f"claims name papers that are not in book/references.bib: {sorted(unknown)}")
 
@@ -165,17 +167,18 @@ def ledger_html(app: Sphinx, docname: str) -> str:
     papers.sort(key=lambda p: (order.get(p.chapter, len(order)), p.chapter, p.scope != "core"))
     bodies, states = [], Counter()
     for paper in papers:
-        claims = [(slug, r) for slug, c in written.items() for r in c.claims if paper.key in records.cited(r)]
-        state = records.status([r for _, r in claims])
+        claims = [claim for c in written.values() for claim in c.claims if paper.key in claim.papers]
+        state = records.status(claims)
         states[state] += 1
+        span = f'scope="rowgroup" rowspan="{len(claims)}"' if claims else 'scope="row" colspan="4"'
         cell = (
-            f'<th scope="rowgroup" rowspan="{max(1, len(claims))}" class="d-paper">{title_html(paper)}'
+            f'<th {span} class="d-paper">{title_html(paper)}'
             f'<span class="d-authors">{escape(", ".join(filter(None, (paper.authors, paper.year))))}</span>'
             f'<span class="d-where">{where(paper.chapter)}</span></th>'
         )
-        bodies.append(body_html(cell, paper.chapter, state, [r for _, r in claims]))
+        bodies.append(body_html(cell, paper.chapter, state, claims))
     for slug, chapter in written.items():
-        own = [r for r in chapter.claims if not records.cited(r)]
+        own = [r for r in chapter.claims if not r.papers]
         if own:
             cell = (
                 f'<th scope="rowgroup" rowspan="{len(own)}" class="d-paper"><span class="d-title">The book’s own checks</span>'
@@ -184,7 +187,7 @@ def ledger_html(app: Sphinx, docname: str) -> str:
             bodies.append(body_html(cell, slug, records.status(own), own))
 
     claims = [r for c in written.values() for r in c.claims]
-    held = sum(records.as_expected(r) for r in claims)
+    held = sum(records.reproduced(r) for r in claims)
     return (
         f'<section class="d-ledger" aria-label="Ledger">{summary_html(papers, states, len(claims), held)}'
         f"{filter_html(papers, written, states)}"
@@ -200,32 +203,27 @@ def title_html(paper: records.Paper) -> str:
     return f'<a class="d-title" href="{escape(paper.url)}">{title}</a>' if paper.url else f'<span class="d-title">{title}</span>'
 
 
-def body_html(paper_cell: str, chapter: str, state: str, claims: list[dict]) -> str:
+def body_html(paper_cell: str, chapter: str, state: str, claims: list[Claim]) -> str:
     """One `tbody` for each paper, so that a filter can hide a paper with all its claims."""
     if not claims:
-        rows = f'<tr>{paper_cell}<td colspan="3" class="d-none"></td>{verdict_html("to-come")}</tr>'
+        rows = f'<tr>{paper_cell}{verdict_html("to-come", records.STATUSES["to-come"])}</tr>'
     else:
         rows = ""
-        for i, record in enumerate(claims):
-            verdict = "reproduced" if records.as_expected(record) else "not-at-this-scale"
+        for i, claim in enumerate(claims):
+            verdict = verdict_html("reproduced" if records.reproduced(claim) else "not-at-this-scale", claim.verdict, claim.reason)
             rows += (
                 f"<tr>{paper_cell if i == 0 else ''}"
-                f'<td data-label="Claim">{escape(record["statement"])}</td>'
-                f'<td data-label="Expected" class="d-number">{escape(expected(record))}</td>'
-                f'<td data-label="Measured" class="d-number">{escape(records.measured(record))}</td>'
-                f"{verdict_html(verdict, record.get('reason') or '')}</tr>"
+                f'<td data-label="Claim">{escape(claim.statement)}</td>'
+                f'<td data-label="Expected" class="d-number">{escape(claim.expectation)}'
+                f'<span class="d-tolerance">{escape(claim.tolerance)}</span></td>'
+                f'<td data-label="Measured" class="d-number">{escape(claim.summary)}</td>{verdict}</tr>'
             )
     return f'<tbody data-chapter="{chapter}" data-status="{state}">{rows}</tbody>'
 
 
-def expected(record: dict) -> str:
-    """Expectation and tolerance, as the claim's own row says them."""
-    return ", ".join(str(record[k]) for k in ("expected", "tolerance") if record.get(k) not in (None, ""))
-
-
-def verdict_html(state: str, reason: str = "") -> str:
+def verdict_html(state: str, verdict: str, reason: str = "") -> str:
     why = f'<span class="d-reason">{escape(reason)}</span>' if reason else ""
-    return f'<td data-label="Verdict"><span class="d-verdict d-{state}">{records.STATUSES[state]}</span>{why}</td>'
+    return f'<td data-label="Verdict"><span class="d-verdict d-{state}">{escape(verdict)}</span>{why}</td>'
 
 
 def summary_html(papers, states: Counter, claims: int, held: int) -> str:

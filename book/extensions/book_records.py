@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import math
 import re
-import statistics
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import pybtex.database
+from pybtex.richtext import Text
 
-#: Papers a reader can follow through the ledger, in the order of its filter.
+from descent.claims import Claim
+
+#: What the ledger says of a paper, in the order of its filter.
 STATUSES = {
     "reproduced": "reproduced",
     "partly": "reproduced in part",
@@ -49,7 +51,7 @@ class Notebook:
     path: Path
     title: str
     facts: dict = field(default_factory=dict)
-    claims: list[dict] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     html: list[str] = field(default_factory=list)
 
     @property
@@ -100,7 +102,7 @@ def _read_notebook(path: Path, mtime: int) -> Notebook:
             notebook.html.append(html)
         record = output.get("metadata", {}).get("descent", {})
         if "statement" in record:
-            notebook.claims.append(record)
+            notebook.claims.append(Claim.from_record(record))
     return notebook
 
 
@@ -128,8 +130,6 @@ def read_papers(path: Path) -> list[Paper]:
 
 def plain(tex: str) -> str:
     """A BibTeX field as plain text."""
-    from pybtex.richtext import Text
-
     return str(Text.from_latex(tex)).replace("\xa0", " ")
 
 
@@ -152,49 +152,17 @@ def link(fields) -> str:
     return ""
 
 
-def cited(record: dict) -> list[str]:
-    """The papers a claim speaks for, as a list; empty for a claim of the book's own."""
-    paper = record.get("paper")
-    return [] if not paper else [paper] if isinstance(paper, str) else list(paper)
+def reproduced(claim: Claim) -> bool:
+    """Whether a stored claim reproduces; one stated with `reproduces=False` does not."""
+    return claim.reproduces and claim.holds
 
 
-def as_expected(record: dict) -> bool:
-    """Whether the claim reproduces. A claim stated with `reproduces=False` does not."""
-    return bool(record.get("reproduces", True))
-
-
-def status(claims: list[dict]) -> str:
+def status(claims: list[Claim]) -> str:
     """A paper's key in `STATUSES`, from the claims that chapters make for it."""
     if not claims:
         return "to-come"
-    held = [as_expected(c) for c in claims]
+    held = [reproduced(c) for c in claims]
     return "reproduced" if all(held) else "partly" if any(held) else "not-at-this-scale"
-
-
-def number(value: float) -> str:
-    """Three significant digits, in the shortest form that keeps them."""
-    if not math.isfinite(value):
-        return "diverged" if math.isnan(value) else ("−∞" if value < 0 else "∞")
-    return f"{value:.3g}".replace("-", "−")
-
-
-def measured(record: dict) -> str:
-    """What was measured: the median over seeds, and the range if there are several."""
-    values = record.get("measured")
-    if values is None:
-        return ""
-    if isinstance(values, str):
-        return values
-    values = list(values) if isinstance(values, list | tuple) else [values]
-    if not values:
-        return ""
-    if all(isinstance(v, bool) for v in values):
-        return f"{sum(values)} of {len(values)}"
-    values = [math.nan if v is None else float(v) for v in values]
-    text = number(statistics.median(values))
-    if len(values) > 1:
-        text += f" ({number(min(values))} to {number(max(values))})"
-    return text
 
 
 def minutes(words: int) -> int:
@@ -211,9 +179,9 @@ def facts_line(words: int, notebook: Notebook | None = None) -> list[str]:
         where = notebook.facts.get("hardware", "")
         facts.append(f"runs in {max(1, round(seconds))} s" + (f" on {where}" if where else ""))
     if notebook.claims:
-        held = [c for c in notebook.claims if as_expected(c)]
-        keys = {key for claim in held for key in cited(claim)}
-        facts.append(f"{count(len(held), 'claim')} of {len(notebook.claims)} reproduced, from {count(len(keys), 'paper')}")
+        held = [c for c in notebook.claims if reproduced(c)]
+        papers = {paper for claim in held for paper in claim.papers}
+        facts.append(f"{len(held)} of {count(len(notebook.claims), 'claim')} reproduced, from {count(len(papers), 'paper')}")
     return facts
 
 
