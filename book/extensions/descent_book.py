@@ -68,12 +68,12 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict, doct
         text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}"
         return not any(word in text for word in UNUSED)
 
-    for kind in ("script_files", "css_files"):
-        context[kind] = [asset for asset in context[kind] if used(asset)]
     if "descent-explorer" in context.get("body", ""):
         for name in explore.static_assets():
             if name.endswith(".js"):
                 app.add_js_file(name, loading_method="defer")
+    for kind in ("script_files", "css_files"):
+        context[kind] = [asset for asset in context[kind] if used(asset)]
 
 
 def add_facts(app: Sphinx, doctree: nodes.document) -> None:
