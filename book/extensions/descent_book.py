@@ -62,13 +62,15 @@ def write_assets(app: Sphinx) -> None:
 
 
 def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
-    """Drop scripts that no page uses; add the slider figure's to the pages that have one."""
+    """Add the slider figure's script to the pages that have one; drop what no page uses."""
 
     def used(asset) -> bool:
         text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}"
         return not any(word in text for word in UNUSED)
 
-    if "descent-explorer" in context.get("body", ""):
+    # Entries of a bibliography have a role of their own, which is not allowed in a list.
+    context["body"] = context.get("body", "").replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    if "descent-explorer" in context["body"]:
         for name in explore.static_assets():
             if name.endswith(".js"):
                 app.add_js_file(name, loading_method="defer")
