@@ -44,7 +44,7 @@ seeds: $(READY)
 	$(BIN)/python tools/seeds.py
 
 bench: $(READY)
-	$(PYTEST) tests/bench -s
+	$(BIN)/python tests/bench/bench_sweep.py
 
 clean:
 	rm -rf _build $(VENV) .pytest_cache .hypothesis lib/descent.egg-info
