@@ -289,7 +289,7 @@ var DescentExplorer = (() => {
             fill: `url(#${id}-hatch)`, opacity: 0.35 + 0.65 * died.share,
           }));
         }
-        if (died.words) {
+        if (died.words && frame === frames[0]) {
           const from = clamp(x(died.spans[0][0]), frame.left, frame.right), leftward = from > (frame.left + frame.right) / 2;
           labels.append(text(leftward ? from - 6 : from + 7, frame.top + 16, "dx-note dx-diverged-note",
             died.words, { "text-anchor": leftward ? "end" : "start" }));
@@ -337,9 +337,9 @@ var DescentExplorer = (() => {
     function summary(panel, seeds, theory) {
       const finals = finite(seeds.map((row) => last(row)));
       const constants = theory.filter((t) => !t.part.dims.length).map((t) => `, ${t.label} = ${format(t.part.values[0])}`).join("");
-      const where = axis.name === "step" ? "final " : `at ${named(axis)} = ${format(last(xs))}: `;
-      if (!finals.length) return `no ${where}${panel.label}${constants}`;
-      return `${where}${panel.label} ${format(middle(finals))}${spread(finals)}${constants}`;
+      const final = axis.name === "step" ? "final " : "", where = final ? "" : ` at ${named(axis)} = ${format(last(xs))}`;
+      if (!finals.length) return `no ${final}${panel.label}${where}${constants}`;
+      return `${final}${panel.label} ${format(middle(finals))}${where}${spread(finals)}${constants}`;
     }
 
     /** Under the pointer: a hairline through all panels and the median's value at that step. */

@@ -280,7 +280,7 @@ def explore(
         y: curves: the variable, or variables, drawn one panel each. Heat map: the vertical dimension.
         x: the horizontal dimension. With "step", figures that can train accept values off the grid.
         sliders: the dimensions that get a slider, in this order; default: all with more than one
-            value that are not an axis. Text-valued dimensions become a row of choices.
+            value that are not an axis. Text-valued dimensions become a row of choices, last.
         theory: `{name: function}`, `{name: (label, function)}` or a list of such pairs; name is a
             variable of `y` (heat map: `y` itself, the line's height over x). A function is called with
             the hyperparameters it names and x's values, e.g. `lambda lr: 2 / lr` or
@@ -331,6 +331,7 @@ def explore(
     drawn = [*variables, *(["diverged_at"] if "diverged_at" in ds else [])]
     used = [str(d) for d in dict.fromkeys(d for name in drawn for d in ds[name].dims) if d != "seed" and d not in axes]
     swept = [dim for dim in used if ds.sizes[dim] > 1]
+    swept.sort(key=lambda dim: dim in ds.coords and ds[dim].dtype.kind not in "iuf")  # sliders, then choices
     for dim in [] if sliders is None else sliders:
         _among("sliders", dim, used)
     chosen = swept if sliders is None else list(sliders)

@@ -262,7 +262,7 @@ def test_a_heat_map_holds_axes_last_and_steps_as_a_slider():
     line = {"init_scale": ("edge", lambda lr: 1 / lr)}
     figure = explore(ds, x="lr", y="init_scale", color="test_accuracy", kind="heatmap", theory=line, train=retrained, **TEXT)
     stored = arrays_of(figure)
-    assert stored["test_accuracy"].dims == ("batch_size", "optimizer", "step", "seed", "init_scale", "lr")
+    assert stored["test_accuracy"].dims == ("batch_size", "step", "optimizer", "seed", "init_scale", "lr")
     assert stored["diverged_at"].dims == ("batch_size", "optimizer", "seed", "init_scale", "lr")
     assert figure.selection["step"] == 19 and not figure._live
     np.testing.assert_allclose(stored["theory:init_scale:0"].isel(batch_size=0, optimizer=0, step=0), 1 / ds.lr, rtol=1e-6)
