@@ -130,7 +130,8 @@ def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
     """Train one further setting with the recipe, and all the seeds, of `dataset`.
 
     Args:
-        setting: a single value for every swept hyperparameter of `dataset`.
+        setting: a single value for every swept hyperparameter of `dataset`; those chosen with
+            `dataset.sel` may be left out.
 
     Raises:
         LookupError: the recipe is not in this process (the Dataset was loaded from a file).
@@ -140,7 +141,9 @@ def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
     if key not in _recipes:
         raise LookupError("this Dataset was not made by sweep() in this process; run its sweep again first")
     task, arguments = _recipes[key]
-    swept = [d for d in dataset.dims if d in arguments and d not in ("seed", "step")]
+    swept = [name for name, value in arguments.items() if _several(value) and name in HYPERPARAMETERS and name != "seed"]
+    # a hyperparameter already chosen with dataset.sel(...) keeps its choice
+    setting = {name: dataset[name].item() for name in swept if dataset[name].ndim == 0} | setting
     if set(setting) != set(swept):
         raise ValueError(f"retrain needs one value for each of {swept}; got {sorted(setting)}")
     named = {"optimizer": {}, "schedule": {}}
@@ -199,8 +202,13 @@ class Plan:
         return [list(self.dims), grid, self.optimizers, self.factors, self.probes, run]
 
 
+def _several(value: Any) -> bool:
+    """Whether an argument is a list of values, and so becomes a dimension."""
+    return isinstance(value, list | tuple | np.ndarray | range | Tensor)
+
+
 def _listed(value: Any) -> list:
-    return list(value) if isinstance(value, list | tuple | np.ndarray | range | Tensor) else [value]
+    return list(value) if _several(value) else [value]
 
 
 def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
@@ -217,7 +225,7 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         raise ValueError(f"dtype={dtype!r}; choose torch.float32 or torch.float64")
     device = _device(a.pop("device"))
 
-    swept = {name for name, value in a.items() if isinstance(value, list | tuple | np.ndarray | range | Tensor)}
+    swept = {name for name, value in a.items() if _several(value)}
     grid = {name: _listed(value) for name, value in a.items()}
     grid["optimizer"] = rules = [optimizers.get(o) for o in grid["optimizer"]]
     grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
