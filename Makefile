@@ -31,8 +31,7 @@ test: $(READY)
 	$(BIN)/python tools/browser.py
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	DESCENT_PROGRESS=off $(BIN)/python tools/seeds.py --rotate 1
-	DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/exercises \
-		--ignore=tests/bench -n 2 --dist loadfile
+	DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/exercises -n 2 --dist loadfile
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
@@ -41,10 +40,14 @@ execute: $(READY)
 	$(BIN)/python tools/execute.py $(CHAPTER)
 
 seeds: $(READY)
-	$(BIN)/python tools/seeds.py
+	$(BIN)/python tools/seeds.py --all
 
 bench: $(READY)
+<<<<<<< HEAD
 	$(BIN)/python tests/bench/bench_sweep.py
+=======
+	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+>>>>>>> site
 
 clean:
 	rm -rf _build $(VENV) .pytest_cache .hypothesis lib/descent.egg-info

@@ -56,10 +56,12 @@ class Notebook:
 
     @property
     def picture(self) -> str:
-        """The first figure drawn in the notebook as inline SVG, "" if there is none."""
+        """The first figure drawn in the notebook, in its narrow form if it has one; "" without figures."""
         for fragment in self.html:
-            if "descent-figure" in fragment and (svg := re.search(r"<svg\b.*?</svg>", fragment, re.S)):
-                return private_ids(svg.group(), self.slug)
+            if "descent-figure" in fragment:
+                drawings = re.findall(r'(d-narrow">)?(<svg\b.*?</svg>)', fragment, re.S)
+                if drawings:
+                    return private_ids(max(drawings, key=lambda d: bool(d[0]))[1], self.slug)
         return ""
 
     @property

@@ -9,34 +9,19 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+import book_citations
 from book_directives import add_directives
 from book_records import Notebook, facts_line, read_notebook
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinxcontrib.bibtex.plugin import register_plugin
-from sphinxcontrib.bibtex.style.referencing import BracketStyle
-from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
-from descent import explore, quantities
+from descent import quantities
+from descent.explore import static_assets
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 #: Files that Jupyter Book or the theme put on every page and that no page of ours uses.
 UNUSED = ("thebe", "design-tabs", "sphinx_comments")
-
-
-class RoundBrackets(AuthorYearReferenceStyle):
-    """Citations by author and year in round brackets: (Cohen et al., 2021)."""
-
-    def __init__(self):
-        brackets = BracketStyle(left="(", right=")")
-        super().__init__(
-            bracket_textual=brackets,
-            bracket_parenthetical=brackets,
-            bracket_author=brackets,
-            bracket_label=brackets,
-            bracket_year=brackets,
-        )
 
 
 def theme(app: Sphinx, config) -> None:
@@ -52,7 +37,7 @@ def write_assets(app: Sphinx) -> None:
     """Write the files made from the library: the palette, and the slider figure's code."""
     folder = Path(app.doctreedir).parent / "generated"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"quantities.css": quantities.css(), **explore.static_assets()}.items():
+    for name, text in {"quantities.css": quantities.css(), **static_assets()}.items():
         (folder / name).write_text(text, encoding="utf-8")
         if name.endswith(".css"):
             app.add_css_file(name, priority=600)
@@ -115,7 +100,7 @@ def words(doctree: nodes.document) -> int:
 
 
 def setup(app: Sphinx) -> dict:
-    register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", RoundBrackets)
+    book_citations.register()
     app.connect("config-inited", theme, priority=900)
     app.connect("builder-inited", write_assets)
     app.connect("html-page-context", tidy_page, priority=900)
