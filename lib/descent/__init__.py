@@ -1,8 +1,26 @@
 """The library behind Descent, an interactive textbook of the training dynamics of neural networks."""
 
-from descent import data, models, optimizers, probes, schedules
+from descent import data, exercises, models, optimizers, plots, probes, schedules
+from descent.claims import claim
+from descent.explore import explore
+from descent.plots import prose
 from descent.seeding import seeds
 from descent.sweep import retrain, sweep
 from descent.task import Task
 
-__all__ = ["Task", "data", "models", "optimizers", "probes", "retrain", "schedules", "seeds", "sweep"]
+__all__ = [
+    "Task",
+    "claim",
+    "data",
+    "exercises",
+    "explore",
+    "models",
+    "optimizers",
+    "plots",
+    "probes",
+    "prose",
+    "retrain",
+    "schedules",
+    "seeds",
+    "sweep",
+]

@@ -42,6 +42,8 @@ WORKING_SET = 2.7e6
 EVALUATION = 256e6
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
 DIVERGENCE = 1e6
+#: steps between a job's reports of its progress
+REPORT = 32
 
 _POSITIVE, _NON_NEGATIVE, _BELOW_ONE = "a positive number", "a number of at least 0", "a number from 0 to below 1"
 _ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -128,7 +130,8 @@ def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
     """Train one further setting with the recipe, and all the seeds, of `dataset`.
 
     Args:
-        setting: a single value for every swept hyperparameter of `dataset`.
+        setting: a single value for every swept hyperparameter of `dataset`; those chosen with
+            `dataset.sel` may be left out.
 
     Raises:
         LookupError: the recipe is not in this process (the Dataset was loaded from a file).
@@ -138,7 +141,9 @@ def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
     if key not in _recipes:
         raise LookupError("this Dataset was not made by sweep() in this process; run its sweep again first")
     task, arguments = _recipes[key]
-    swept = [d for d in dataset.dims if d in arguments and d not in ("seed", "step")]
+    swept = [name for name, value in arguments.items() if _several(value) and name in HYPERPARAMETERS and name != "seed"]
+    # a hyperparameter already chosen with dataset.sel(...) keeps its choice
+    setting = {name: dataset[name].item() for name in swept if dataset[name].ndim == 0} | setting
     if set(setting) != set(swept):
         raise ValueError(f"retrain needs one value for each of {swept}; got {sorted(setting)}")
     named = {"optimizer": {}, "schedule": {}}
@@ -175,6 +180,7 @@ class Plan:
     columns: dict[str, np.ndarray]  # each hyperparameter of each network, (networks,)
     optimizers: list[Optimizer]
     schedules: list[Schedule]
+    factors: np.ndarray  # of the learning rate, (schedules, steps)
     steps: int
     probes: list[Probe]
     record_steps: list[int]
@@ -190,13 +196,19 @@ class Plan:
     @property
     def recipe_key(self) -> list:
         """All that the result depends on besides the task."""
-        chosen = [self.dims, self.scalars, self.optimizers, self.schedules, self.probes]
-        tables = [[s(t, self.steps) for t in range(self.steps)] for s in self.schedules]
-        return chosen + [tables, self.steps, self.record_steps, self.sampling, str(self.dtype), self.device.type]
+        names = [_label(s) for s in self.schedules]
+        grid = {k: names if k == "schedule" else v for k, v in (self.dims | self.scalars).items()}
+        run = [self.steps, self.record_steps, self.sampling, str(self.dtype), self.device.type]
+        return [list(self.dims), grid, self.optimizers, self.factors, self.probes, run]
+
+
+def _several(value: Any) -> bool:
+    """Whether an argument is a list of values, and so becomes a dimension."""
+    return isinstance(value, list | tuple | np.ndarray | range | Tensor)
 
 
 def _listed(value: Any) -> list:
-    return list(value) if isinstance(value, list | tuple | np.ndarray | range | Tensor) else [value]
+    return list(value) if _several(value) else [value]
 
 
 def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
@@ -213,7 +225,7 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         raise ValueError(f"dtype={dtype!r}; choose torch.float32 or torch.float64")
     device = _device(a.pop("device"))
 
-    swept = {name for name, value in a.items() if isinstance(value, list | tuple | np.ndarray | range | Tensor)}
+    swept = {name for name, value in a.items() if _several(value)}
     grid = {name: _listed(value) for name, value in a.items()}
     grid["optimizer"] = rules = [optimizers.get(o) for o in grid["optimizer"]]
     grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
@@ -235,8 +247,11 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         choice = index[list(dims).index(name)] if name in dims else np.zeros(index.shape[1], int)
         columns[name] = choice if name in ("optimizer", "schedule") else np.array(grid[name])[choice]
     scalars = {name: grid[name][0] for name in order if name not in dims}
+    factors = np.array([[s(t, steps) for t in range(steps)] for s in grid["schedule"]], dtype=float)
+    if not (np.isfinite(factors) & (factors >= 0)).all():
+        raise ValueError(f"schedule={[s.name for s in grid['schedule']]}: a factor is negative or not finite")
     plan = Plan(
-        task, dims, scalars, columns, rules, grid["schedule"], steps, probes, record_steps, sampling, dtype, device
+        task, dims, scalars, columns, rules, grid["schedule"], factors, steps, probes, record_steps, sampling, dtype, device
     )
     plan.jobs = _jobs(plan)
     return plan
@@ -308,10 +323,10 @@ def _record_steps(every: Any, steps: Any) -> list[int]:
         if not 1 <= every <= steps:
             raise ValueError(f"record_every={every} must lie between 1 and steps={steps}")
         return sorted({*range(0, steps + 1, int(every)), steps})
-    chosen = sorted({int(s) for s in every})
-    if not chosen or chosen[0] < 0 or chosen[-1] > steps:
-        raise ValueError(f"record_every={every!r}: the steps to record must lie between 0 and steps={steps}")
-    return chosen
+    chosen = _listed(every)
+    if not chosen or not all(_whole(s) and 0 <= s <= steps for s in chosen):
+        raise ValueError(f"record_every={every!r}: the steps to record must be integers between 0 and steps={steps}")
+    return sorted({int(s) for s in chosen})
 
 
 def _device(device: Any) -> torch.device:
@@ -334,9 +349,10 @@ def _jobs(plan: Plan) -> list[Job]:
 
 
 def _workers(device: torch.device) -> int:
-    return len(os.sched_getaffinity(0)) if device.type == "cpu" and hasattr(os, "sched_getaffinity") else (
-        os.cpu_count() or 1 if device.type == "cpu" else 1
-    )
+    """Threads that train jobs side by side: one per core this process may use; one for a GPU."""
+    if device.type != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _job_size(plan: Plan, batch_size: int) -> int:
@@ -460,7 +476,7 @@ def _train(run: _Run, job: Job) -> None:
     own_seeds = plan.columns["seed"][rows].tolist()
     w = _initial(task, own_seeds, plan.columns["init_scale"][rows]).to(device, plan.dtype)
     state = {name: torch.zeros_like(w) for name in job.optimizer.buffers}
-    h, lr = _hyperparameters(plan, job)
+    h, rate = _hyperparameters(plan, job)
     batches = _Minibatches(plan, job, run.parts["train"])
     networks = Networks(task, w, w.clone(), 0, h, job.batch_size, own_seeds, run.parts)
     alive = torch.ones(K, dtype=torch.bool, device=device)
@@ -469,15 +485,16 @@ def _train(run: _Run, job: Job) -> None:
     reported = 0
     for t in range(plan.steps + 1):
         if t in columns:
-            h.lr = lr[:, min(t, plan.steps - 1), None]
+            h.lr = rate(min(t, plan.steps - 1))
             networks.w, networks.step, networks._outputs = w, t, {}
             for probe in plan.probes:
                 run.keep(probe, rows, columns[t], probe.measure(networks), alive)
+        if t - reported >= REPORT:
             run.advance(K, t - reported)
             reported = t
         if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not alive.any()):
             break
-        h.step, h.lr = t + 1, lr[:, t, None]
+        h.step, h.lr = t + 1, rate(t)
         x, y = batches.next()
         if job.optimizer.proximal:
             losses, gradient = _proximal(task, w, x, y, h.lr)
@@ -495,14 +512,12 @@ def _train(run: _Run, job: Job) -> None:
     run.advance(K, plan.steps - reported)
 
 
-def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Tensor]:
-    """The job's hyperparameters (K, 1), and its learning rates (K, steps) with the schedule applied."""
+def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[int], Tensor]]:
+    """The job's hyperparameters (K, 1), and its learning rate (K, 1) as a function of the step."""
 
     def column(values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=plan.dtype, device=plan.device)[:, None]
 
-    table = np.array([[s(t, plan.steps) for t in range(plan.steps)] for s in plan.schedules])
-    lr = plan.columns["lr"][job.rows, None] * table[plan.columns["schedule"][job.rows]]
     h = SimpleNamespace(init_scale=column(plan.columns["init_scale"][job.rows]))
     used = set()
     for name, default in job.optimizer.hyperparameters.items():
@@ -512,7 +527,11 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Tensor]:
         if name in optimizers.COMMON and (values != optimizers.COMMON[name]).any():
             used.add(name)
     h.uses = frozenset(used)
-    return h, torch.tensor(lr, dtype=plan.dtype, device=plan.device)
+    base, choice = column(plan.columns["lr"][job.rows]), torch.tensor(plan.columns["schedule"][job.rows], device=plan.device)
+    if (plan.factors == 1).all():
+        return h, lambda step: base
+    factors = torch.tensor(plan.factors.T, dtype=plan.dtype, device=plan.device)
+    return h, lambda step: base * factors[step][choice, None]
 
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
@@ -527,12 +546,13 @@ def _run(plan: Plan, key: str) -> xr.Dataset:
     """Run all jobs, with progress; an interrupt ends them early and keeps what is done."""
     run, start, interrupted = _Run(plan), time.perf_counter(), False
     workers, threads = _workers(plan.device), torch.get_num_threads()
-    per_job = max(1, workers // len(plan.jobs)) if plan.device.type == "cpu" else threads
     quiet = os.environ.get("DESCENT_PROGRESS") == "off"
     bar = tqdm(total=plan.networks * plan.steps, unit="update", unit_scale=True, leave=False, delay=1, disable=quiet,
                desc=f"training {plan.networks} networks")  # fmt: skip
-    torch.set_num_threads(per_job)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(per_job,))
+    # one thread inside an operation, several jobs side by side: OpenMP's threads wait on each
+    # other and slow down many times over as soon as anything else runs on the machine
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
         pending = {pool.submit(_train, run, job) for job in plan.jobs}
         while pending:

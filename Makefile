@@ -1,0 +1,54 @@
+# The book's commands. Each makes .venv by itself when requirements.txt or pyproject.toml changed.
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+PYTEST = $(BIN)/python -m pytest
+NOTEBOOKS = --nbval-lax --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg
+
+.PHONY: help book test lab execute seeds bench clean
+
+help:
+	@echo "make book      build the site into _build/html"
+	@echo "make test      build the site and run every test"
+	@echo "make lab       open the chapters in JupyterLab"
+	@echo "make execute   run every chapter and store its outputs (CHAPTER=slug: only one)"
+	@echo "make seeds     run every chapter's claims with other random seeds"
+	@echo "make bench     time the training engine"
+	@echo "make clean     remove what was built, the environment included"
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Descent needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(READY)
+
+book: $(READY)
+	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
+	@echo "The book is built. Open $(CURDIR)/_build/html/index.html"
+
+test: $(READY)
+	$(BIN)/python tools/browser.py
+	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
+	DESCENT_PROGRESS=off $(BIN)/python tools/seeds.py --rotate 1
+	DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/exercises -n 2 --dist loadfile
+
+lab: $(READY)
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
+
+execute: $(READY)
+	$(BIN)/python tools/execute.py $(CHAPTER)
+
+seeds: $(READY)
+	$(BIN)/python tools/seeds.py --all
+
+bench: $(READY)
+<<<<<<< HEAD
+	$(BIN)/python tests/bench/bench_sweep.py
+=======
+	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+>>>>>>> site
+
+clean:
+	rm -rf _build $(VENV) .pytest_cache .hypothesis lib/descent.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

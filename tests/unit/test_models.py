@@ -1,0 +1,119 @@
+"""Models: against plain `torch.nn` modules, alone against stacked, and at initialization."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from descent import Task, data, models
+from descent.seeding import generator
+
+MODELS = {
+    "quadratic": models.Quadratic((1.0, 2.0, 3.0)),
+    "function": models.Function(lambda w, x: (w.abs() + w * x).sum(-2), 3),
+    "diagonal linear": models.DiagonalLinear(5, depth=3),
+    "deep linear": models.DeepLinear((4, 6, 3)),
+    "tanh MLP": models.MLP((4, 6, 3)),
+    "relu MLP, ntk": models.MLP((4, 6, 5, 3), "relu", "ntk"),
+    "elu MLP, mean field": models.MLP((4, 6, 1), "elu", "mean_field"),
+    "leaky relu MLP without bias": models.MLP((4, 6, 3), "leaky_relu", bias=False),
+    "CNN": models.CNN((2, 8, 8), (3, 4), 5),
+    "CNN, batch norm": models.CNN((1, 8, 8), (3, 4), 5, batch_norm=True),
+    "ResNet-9": models.ResNet9((3, 16, 16), width=4),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_apply_for_any_network_dimensions(name):
+    """No network dimension, one, and two give the same outputs, on shared and on own inputs."""
+    model = MODELS[name]
+    x = torch.randn(*model.input_shape, 7, generator=generator(0, "data"))
+    scales = torch.tensor([[0.5, 1.0, 2.0], [1.5, 0.7, 1.0]])
+    params = model.init(generator(1, "init"), scales)
+    shared = model.apply(params, x)
+    own = model.apply(params, x.expand(2, 3, *x.shape))
+    rows = model.apply({k: p.flatten(0, 1) for k, p in params.items()}, x)
+    assert shared.shape[:2] == (2, 3) and shared.shape[-1] == 7
+    torch.testing.assert_close(own, shared, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rows, shared.flatten(0, 1), rtol=1e-4, atol=1e-5)
+    for i, j in np.ndindex(2, 3):
+        alone = model.apply(model.init(generator(1, "init"), scales[i, j].item()), x)
+        torch.testing.assert_close(shared[i, j], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_flat_and_named_parameters_are_the_same(name):
+    model = MODELS[name]
+    task = Task(model, data.Data("zeros", torch.zeros(2, *model.input_shape), torch.zeros(2, dtype=torch.int64)),
+                "output" if name in ("quadratic", "function") else "mse")  # fmt: skip
+    params = model.init(generator(1, "init"), torch.tensor([1.0, 2.0]))
+    flat = task.flatten(params, 1)
+    assert flat.shape == (2, task.parameters)
+    for key, value in task.unflatten(flat).items():
+        assert torch.equal(value, params[key])
+
+
+def test_mlp_is_the_usual_one():
+    model = models.MLP((4, 6, 3), "relu")
+    params = model.init(generator(0, "init"))
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    with torch.no_grad():
+        for i, layer in ((0, net[0]), (1, net[2])):
+            layer.weight.copy_(params[f"W{i}"])
+            layer.bias.copy_(params[f"b{i}"][:, 0])
+    x = torch.randn(4, 9)
+    torch.testing.assert_close(model.apply(params, x), net(x.T).T)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_cnn_is_the_usual_one(batch_norm):
+    model = models.CNN((2, 8, 8), (3, 4), 5, batch_norm)
+    params = model.init(generator(0, "init"))
+    layers = []
+    for before, out in ((2, 3), (3, 4)):
+        norm = [nn.BatchNorm2d(out)] if batch_norm else []
+        layers += [nn.Conv2d(before, out, 3, padding=1, bias=not batch_norm), *norm, nn.ReLU(), nn.AvgPool2d(2)]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 5))
+    with torch.no_grad():
+        convolutions = [m for m in net if isinstance(m, nn.Conv2d)]
+        for i, layer in enumerate(convolutions):
+            layer.weight.copy_(params[f"C{i}"])
+            if layer.bias is not None:
+                layer.bias.zero_()
+        net[-1].weight.copy_(params["W"])
+        net[-1].bias.zero_()
+    x = torch.randn(6, 2, 8, 8)
+    torch.testing.assert_close(model.apply(params, x.movedim(0, -1)), net(x).T, rtol=1e-4, atol=1e-5)
+
+
+def test_init_scale_multiplies_the_weights_and_not_the_biases():
+    model = models.MLP((4, 6, 3))
+    params = model.init(generator(0, "init"), torch.tensor([1.0, 3.0]))
+    torch.testing.assert_close(params["W0"][1], 3 * params["W0"][0])
+    assert (params["b0"] == 0).all()
+
+
+@pytest.mark.parametrize("parametrization, spread", [("standard", 1.0), ("ntk", 1.0), ("mean_field", 1 / 32)])
+def test_output_size_at_initialization(parametrization, spread):
+    """With unit inputs and a linear unit the output has variance 1; the mean-field one, width 1024, has 1 / 1024."""
+    model = models.MLP((64, 1024, 1), "linear", parametrization, bias=False)
+    x = torch.randn(64, 4000, generator=generator(0, "data"))
+    outputs = model.apply(model.init(generator(0, "init"), torch.ones(1)), x)
+    several = torch.cat([model.apply(model.init(generator(s, "init")), x[:, :50]).flatten() for s in range(40)])
+    assert several.std().item() == pytest.approx(spread, rel=0.15) and outputs.std() > 0
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: models.MLP((4,)), "at least 2 positive integers"),
+        (lambda: models.MLP((4, 0, 3)), "positive integers"),
+        (lambda: models.MLP((4, 3), "gelu"), "unknown activation 'gelu'"),
+        (lambda: models.MLP((4, 3), parametrization="mup"), "unknown parametrization 'mup'"),
+        (lambda: models.CNN((1, 2, 2)), "each side at least 4"),
+        (lambda: models.Quadratic((1.0, 2.0), start=(1.0,)), "start has 1 numbers"),
+    ],
+)
+def test_models_refuse_nonsense(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,145 @@
+"""Each rule against `torch.optim` driving one network, and against plain numpy where torch has none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from descent import Task, data, models, optimizers, schedules, sweep
+
+STEPS = 40
+TASK = Task(models.MLP((3, 8, 2)), data.gaussian(64, 3), loss="cross_entropy")
+
+ORACLES = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "sgd, l2": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.05),
+    "heavy_ball": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8),
+    "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8, nesterov=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.95),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.02, betas=(0.8, 0.95)),
+    "adam, l2": lambda p: torch.optim.Adam(p, lr=0.02, betas=(0.8, 0.95), weight_decay=0.05),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.02, betas=(0.8, 0.95), weight_decay=0.3),
+}
+SETTINGS = {
+    "sgd": dict(lr=0.1),
+    "sgd, l2": dict(lr=0.1, l2=0.05),
+    "heavy_ball": dict(lr=0.1, momentum=0.8),
+    "nesterov": dict(lr=0.1, momentum=0.8),
+    "adagrad": dict(lr=0.1),
+    "rmsprop": dict(lr=0.01, beta2=0.95),
+    "adam": dict(lr=0.02, beta1=0.8, beta2=0.95),
+    "adam, l2": dict(lr=0.02, beta1=0.8, beta2=0.95, l2=0.05),
+    "adamw": dict(lr=0.02, beta1=0.8, beta2=0.95, weight_decay=0.3),
+}
+
+
+def ours(**settings):
+    """Weights after each step, (STEPS + 1, P), of one network trained by the engine in float64."""
+    return sweep(TASK, steps=STEPS, record="weights", record_every=1, dtype=torch.float64, cache=False, **settings).weights.squeeze().values
+
+
+def theirs(make, clip=math.inf, schedule=None):
+    """The same by a hand-written loop around a `torch.optim` optimizer."""
+    generator_free = TASK.unflatten(torch.tensor(ours(lr=0.1)[0]))
+    leaves = [p.clone().requires_grad_() for p in generator_free.values()]
+    optimizer, part = make(leaves), TASK.part("train", dtype=torch.float64)
+    base, path = optimizer.param_groups[0]["lr"], []
+    for t in range(STEPS + 1):
+        path.append(torch.cat([p.detach().flatten() for p in leaves]).numpy().copy())
+        if schedule:
+            optimizer.param_groups[0]["lr"] = base * schedule(t, STEPS)
+        optimizer.zero_grad()
+        TASK.losses(dict(zip(TASK.layout, leaves)), part.x, part.y).backward()
+        if clip < math.inf:
+            torch.nn.utils.clip_grad_norm_(leaves, clip)
+        optimizer.step()
+    return np.array(path)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_matches_torch(name):
+    mine = ours(optimizer=name.split(",")[0], **SETTINGS[name])
+    np.testing.assert_allclose(mine, theirs(ORACLES[name]), rtol=1e-6, atol=1e-9)
+    assert np.abs(mine[-1] - mine[0]).max() > 1e-2
+
+
+def test_clipping_matches_torch():
+    mine = ours(lr=0.1, clip=0.05)
+    np.testing.assert_allclose(mine, theirs(ORACLES["sgd"], clip=0.05), rtol=1e-4, atol=1e-7)
+    assert np.linalg.norm(np.diff(mine, axis=0), axis=1).max() <= 0.1 * 0.05 * (1 + 1e-9)
+
+
+def test_schedule_multiplies_the_learning_rate():
+    schedule = schedules.warmup(10) * schedules.cosine()
+    mine = ours(lr=0.1, schedule=schedule)
+    np.testing.assert_allclose(mine, theirs(ORACLES["sgd"], schedule=schedule), rtol=1e-6, atol=1e-9)
+
+
+def test_l1_is_the_proximal_step():
+    """One step from w on a bowl, against the soft threshold written out."""
+    task = Task(models.Quadratic((1.0, 2.0, 3.0), start=(1.0, 0.1, -1.0)), data.nothing(3), loss="output")
+    w = sweep(task, lr=0.1, l1=2.0, steps=1, record="weights", dtype=torch.float64, cache=False).weights.squeeze().values
+    moved = w[0] * (1 - 0.1 * np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(w[1], np.sign(moved) * np.maximum(np.abs(moved) - 0.2, 0), atol=1e-12)
+    assert w[1][1] == 0
+
+
+def test_proximal_point_on_a_bowl():
+    """prox of lambda v^2 / 2 is w / (1 + lr lambda): the implicit Euler step."""
+    f = models.Function(lambda w, x: (1.5 * w * w).sum(-2), 2, start=(1.0, -2.0), prox=lambda w, x, lr: w / (1 + 3 * lr))
+    w = sweep(Task(f, data.nothing(2), "output"), lr=0.7, optimizer="proximal_point", steps=5, record="weights",
+              record_every=1, dtype=torch.float64, cache=False).weights.squeeze().values  # fmt: skip
+    np.testing.assert_allclose(w, np.array([1.0, -2.0]) / (1 + 2.1) ** np.arange(6)[:, None], rtol=1e-12)
+
+
+def test_every_hyperparameter_differs_between_networks():
+    """A grid over momentum, decay and clipping equals the networks trained one by one."""
+    grid = dict(momentum=[0.0, 0.9], weight_decay=[0.0, 0.2], clip=[0.1, 10.0])
+    together = sweep(TASK, lr=0.1, optimizer="heavy_ball", steps=20, record="weights", dtype=torch.float64, cache=False, **grid)
+    for point in np.ndindex(2, 2, 2):
+        single = {k: v[i] for (k, v), i in zip(grid.items(), point)}
+        alone = sweep(TASK, lr=0.1, optimizer="heavy_ball", steps=20, record="weights", dtype=torch.float64, cache=False, **single)
+        np.testing.assert_allclose(together.weights.sel(single).values, alone.weights.values, rtol=1e-12)
+
+
+def test_other_defaults_and_unknown_names():
+    assert optimizers.adamw(weight_decay=0.3).hyperparameters["weight_decay"] == 0.3
+    assert optimizers.adamw(weight_decay=0.3, label="AdamW").name == "AdamW"
+    with pytest.raises(ValueError, match="takes no hyperparameter 'momentum'"):
+        optimizers.adam(momentum=0.9)
+    with pytest.raises(ValueError, match="unknown optimizer 'lion'"):
+        optimizers.get("lion")
+
+
+def test_one_cycle_matches_torch():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=100, cycle_momentum=False)
+    schedule, factors = schedules.one_cycle(), []
+    for _ in range(100):
+        factors.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        oracle.step() if len(factors) < 100 else None
+    np.testing.assert_allclose([schedule(t, 100) for t in range(100)], factors, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "schedule, start, end",
+    [
+        (schedules.constant(), 1, 1),
+        (schedules.linear(0.1), 1, 0.1),
+        (schedules.cosine(0.2), 1, 0.2),
+        (schedules.warmup(10), 0.1, 1),
+        (schedules.step_decay(30, 0.1), 1, 1e-3),
+    ],
+)
+def test_schedules_begin_and_end_where_they_say(schedule, start, end):
+    assert schedule(0, 100) == pytest.approx(start) and schedule(100, 100) == pytest.approx(end)
+
+
+@pytest.mark.parametrize("make", [lambda: schedules.warmup(0), lambda: schedules.linear(2), lambda: schedules.step_decay(0)])
+def test_schedules_refuse_nonsense(make):
+    with pytest.raises(ValueError, match="must"):
+        make()

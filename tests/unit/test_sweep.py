@@ -1,0 +1,246 @@
+"""The engine: labels, independence of networks, refusals, interrupts, the cache."""
+
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descent import Task, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
+
+DIGITS = data.digits(200, val=50)
+TASK = Task(models.MLP((64, 16, 10)), DIGITS)
+BOWL = Task(models.Quadratic((1.0, 4.0), start=(1.0, 1.0)), data.nothing(2), loss="output")
+
+
+def train(task=TASK, **arguments):
+    return sweep(task, **{"steps": 20, "cache": False} | arguments)
+
+
+def test_dimensions_coordinates_and_attributes():
+    ds = train(lr=[0.1, 0.2], batch_size=[20, None], optimizer=["sgd", "adam"], seed=[3, 5], l2=[0.0, 0.1, 0.2],
+               init_scale=1.5, record=["loss", "val_accuracy", "weights"], record_every=10)  # fmt: skip
+    assert ds.loss.dims == ("lr", "batch_size", "optimizer", "l2", "seed", "step")
+    assert ds.weights.dims == (*ds.loss.dims, "parameter") and ds.sizes["parameter"] == TASK.parameters
+    assert ds.diverged_at.dims == ds.loss.dims[:-1] and ds.diverged_at.isnull().all()
+    assert ds.batch_size.values.tolist() == [20, 200] and ds.step.values.tolist() == [0, 10, 20]
+    assert ds.optimizer.values.tolist() == ["sgd", "adam"] and ds.init_scale.item() == 1.5
+    assert ds.loss.attrs["long_name"] == "training loss" and ds.lr.attrs["symbol"] == "η"
+    recipe = json.loads(ds.attrs["recipe"])
+    assert recipe["model"]["widths"] == [64, 16, 10] and recipe["lr"] == [0.1, 0.2] and ds.attrs["seconds"] > 0
+
+
+def test_values_lie_where_their_labels_say():
+    """On a bowl each network has a closed form: lr and init scale can be read off the result."""
+    ds = train(BOWL, lr=[0.1, 0.3, 0.45], init_scale=[1.0, 2.0], steps=7, record=["loss", "weights"], record_every=1, dtype=torch.float64)
+    w = ds.init_scale * xr.DataArray([1.0, 1.0], dims="parameter") * (1 - ds.lr * xr.DataArray([1.0, 4.0], dims="parameter")) ** ds.step
+    loss = (w**2 * xr.DataArray([1.0, 4.0], dims="parameter")).sum("parameter") / 2
+    np.testing.assert_allclose(ds.weights.squeeze("seed").transpose(*w.dims), w, atol=1e-12)
+    np.testing.assert_allclose(ds.loss.squeeze("seed").transpose(*loss.dims), loss, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [models.MLP((64, 16, 10)), models.CNN((1, 8, 8), (4, 4)), models.CNN((1, 8, 8), (4,), batch_norm=True)], ids=["MLP", "CNN", "CNN-BN"])
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+def test_alone_and_in_a_grid_are_the_same(model, sampling):
+    task = Task(model, DIGITS)
+    grid = dict(lr=[0.01, 0.05], batch_size=[16, 64], init_scale=[0.5, 1.0], seed=[0, 1, 2])
+    together = train(task, **grid, sampling=sampling)
+    for point in [(0, 0, 0, 0), (1, 1, 1, 2), (1, 0, 1, 1)]:
+        single = {k: v[i] for (k, v), i in zip(grid.items(), point)}
+        alone = train(task, **single, sampling=sampling)
+        np.testing.assert_allclose(together.loss.sel(single), alone.loss.squeeze("seed"), rtol=2e-4)
+
+
+def test_a_diverging_neighbour_is_harmless():
+    calm = train(BOWL, lr=[0.1, 0.2], steps=400, record=["loss", "weights"])
+    mixed = train(BOWL, lr=[0.1, 0.2, 0.6, 3.0], steps=400, record=["loss", "weights"])
+    assert np.array_equal(calm.weights, mixed.weights.sel(lr=[0.1, 0.2]))
+    assert mixed.diverged_at.squeeze().isnull().values.tolist() == [True, True, False, False]
+    # |1 - 0.6 * 4| = 1.4: the loss 2 * 1.4^(2t) passes 1e6 times its first value 2.5 at t = 21
+    t = np.arange(100)
+    first = int(np.argmax((0.4 ** (2 * t) + 4 * 1.4 ** (2 * t)) / 2 > 1e6 * 2.5))
+    assert mixed.diverged_at.sel(lr=0.6).item() == first
+    after = mixed.loss.sel(lr=3.0).where(mixed.step > mixed.diverged_at.sel(lr=3.0), drop=True)
+    assert after.isnull().all() and after.size > 0
+
+
+def test_nan_in_the_loss_freezes_only_its_network():
+    task = Task(models.Function(lambda w, x: (w * w + torch.sqrt(w)).sum(-2), 1, start=(1.0,)), data.nothing(1), "output")
+    ds = train(task, lr=[0.01, 1.0], steps=5, record="loss", record_every=1)
+    assert np.isfinite(ds.loss.sel(lr=0.01)).all() and ds.diverged_at.sel(lr=1.0).item() == 1
+
+
+def test_each_epoch_visits_every_example_once():
+    """With f = -x . w and lr 1, w sums the examples seen: after an epoch, all of them."""
+    x = torch.arange(12.0)[:, None]
+    task = Task(models.Function(lambda w, x: (-x * w).sum(-2), 1, start=(0.0,)), data.Data("count", x, torch.zeros(12)), "output")
+    ds = train(task, lr=3.0, batch_size=3, steps=8, seed=[0, 1], record="weights", record_every=[4, 8])
+    assert ds.weights.squeeze().values.tolist() == [[66, 132], [66, 132]]
+
+
+def test_replacement_draws_are_independent():
+    x = torch.arange(4.0)[:, None]
+    task = Task(models.Function(lambda w, x: (-x * w).sum(-2), 1, start=(0.0,)), data.Data("count", x, torch.zeros(4)), "output")
+    ds = train(task, lr=1.0, batch_size=1, steps=2000, record="weights", record_every=1, sampling="replacement")
+    draws = np.diff(ds.weights.squeeze().values)
+    assert np.bincount(draws.astype(int), minlength=4).min() > 400
+    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["lr", "init_scale", "batch_size", "seed", "l2", "weight_decay", "clip", "momentum", "steps", "record_every"]),
+    value=st.one_of(st.floats(max_value=-1e-9), st.just(float("nan")), st.text(max_size=3), st.just([]), st.booleans(), st.just(10**9), st.just(None)),
+    listed=st.booleans(),
+)
+def test_nonsense_is_refused_by_name_before_training(name, value, listed):
+    sensible = {("batch_size", None), ("record_every", None)}
+    sensible |= {(n, 10**9) for n in ("lr", "init_scale", "seed", "l2", "weight_decay", "clip", "steps")}
+    if not isinstance(value, list) and (name, value) in sensible:
+        return
+    wrong = [value] if listed and not isinstance(value, list) and name not in ("steps", "record_every") else value
+    with pytest.raises((ValueError, TypeError), match=name):
+        train(optimizer="heavy_ball", **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(lr=-0.1), r"lr=-0.1; allowed: a positive number"),
+        (dict(batch_size=201), r"batch_size=201; allowed: None or an integer from 1 to 200"),
+        (dict(optimizer="lion"), r"unknown optimizer 'lion'; choose from"),
+        (dict(momentum=0.9), r"'momentum' is no hyperparameter of \['sgd'\]"),
+        (dict(learning_rate=0.1), r"no argument 'learning_rate'"),
+        (dict(record="accuracy"), r"record='accuracy' is no known quantity"),
+        (dict(record=["loss", "loss"]), r"twice"),
+        (dict(record="test_loss", steps=0), r"steps=0 must be a positive integer"),
+        (dict(lr=[0.1, 0.1]), r"names a value twice"),
+        (dict(record_every=[30]), r"between 0 and steps=20"),
+        (dict(sampling="sorted"), r"choose 'shuffle' or 'replacement'"),
+        (dict(dtype=torch.float16), r"choose torch.float32 or torch.float64"),
+        (dict(schedule="cosine"), r"a Schedule from descent.schedules"),
+        (dict(device="cuda"), r"no CUDA device") if not torch.cuda.is_available() else (dict(lr=0), r"lr=0"),
+    ],
+)
+def test_messages_name_the_value_and_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train(**arguments)
+
+
+def test_a_task_is_checked_when_it_is_made():
+    with pytest.raises(ValueError, match="inputs of shape"):
+        Task(models.MLP((63, 10)), DIGITS)
+    with pytest.raises(ValueError, match="unknown loss 'hinge'"):
+        Task(models.MLP((64, 10)), DIGITS, "hinge")
+    with pytest.raises(ValueError, match="needs class labels"):
+        Task(models.MLP((3, 1)), data.teacher_student(10, 3))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        Task(models.MLP((1, 1)), data.Data("bad", torch.tensor([[float("nan")]]), torch.zeros(1, 1)), "mse")
+    with pytest.raises(TypeError, match="sweep trains a Task"):
+        sweep(models.MLP((64, 10)))
+    with pytest.raises(ValueError, match="no val part"):
+        sweep(Task(models.MLP((64, 10)), data.digits(100)), record="val_loss")
+
+
+def test_an_interrupt_keeps_what_is_done():
+    """Ctrl-C while training: the steps before it are there, the rest is NaN, nothing is cached."""
+    def later(networks):
+        if networks.step == 50:
+            os.kill(os.getpid(), signal.SIGINT)
+        return networks.w[:, 0]
+
+    slow = probes.probe("first_weight", needs=())(later)
+    assert threading.current_thread() is threading.main_thread()
+    ds = train(steps=2_000_000, record=["loss", slow], record_every=list(range(0, 101, 10)))
+    assert ds.attrs["interrupted"] == 1
+    loss = ds.loss.squeeze()
+    assert np.isfinite(loss.sel(step=slice(0, 50))).all()
+
+
+def test_a_failing_probe_stops_the_sweep_with_its_own_error():
+    def broken(networks):
+        raise RuntimeError("this probe fails")
+
+    with pytest.raises(RuntimeError, match="this probe fails"):
+        train(record=probes.probe("broken")(broken), seed=[0, 1, 2])
+
+
+def test_retrain_uses_the_recipe():
+    ds = train(lr=[0.1, 0.2], optimizer=["sgd", optimizers.adam(label="Adam")], seed=[0, 1], schedule=schedules.cosine())
+    new = retrain(ds, lr=0.15, optimizer="Adam")
+    assert new.lr.item() == 0.15 and new.seed.values.tolist() == [0, 1] and new.schedule.item() == "cosine"
+    np.testing.assert_array_equal(retrain(ds, lr=0.2, optimizer="sgd").loss, ds.loss.sel(lr=0.2, optimizer="sgd"))
+    assert retrain(ds.sel(optimizer="Adam"), lr=0.1).optimizer.item() == "Adam"
+    with pytest.raises(ValueError, match="one value for each of"):
+        retrain(ds, lr=0.1)
+    with pytest.raises(LookupError, match="not made by sweep"):
+        retrain(ds.assign_attrs(recipe_id="elsewhere"), lr=0.1, optimizer="sgd")
+
+
+def test_seeds_can_be_shifted(monkeypatch):
+    assert seeds(3) == [0, 1, 2]
+    monkeypatch.setenv("DESCENT_SEED_SHIFT", "100")
+    assert seeds(2) == [100, 101]
+    with pytest.raises(ValueError, match=r"seeds\(0\)"):
+        seeds(0)
+
+
+# -- the cache ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(monkeypatch, tmp_path):
+    monkeypatch.setenv("DESCENT_CACHE", str(tmp_path))
+    return tmp_path
+
+
+ARGUMENTS = dict(lr=[0.1, 0.2], optimizer=["sgd", "adam"], steps=10, record=["loss", "val_accuracy"], cache=True)
+
+
+def test_the_second_time_comes_from_disk(stored):
+    first, second = train(**ARGUMENTS), train(**ARGUMENTS)
+    xr.testing.assert_identical(first, second)
+    assert first.attrs["seconds"] == second.attrs["seconds"] and len(list(stored.iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + b"x", lambda b: b"hello"], ids=["torn", "empty", "flipped", "foreign"])
+def test_a_damaged_file_is_recomputed(stored, damage):
+    first = train(**ARGUMENTS)
+    (file,) = stored.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    again = train(**ARGUMENTS)
+    assert again.attrs["seconds"] != first.attrs["seconds"]
+    np.testing.assert_array_equal(again.loss, first.loss)
+    xr.testing.assert_identical(train(**ARGUMENTS), again)
+
+
+def test_what_changes_the_result_changes_the_key(stored):
+    def bowl(curvature):
+        return Task(models.Function(lambda w, x: (curvature * w * w).sum(-2), 2, start=(1.0, 1.0)), data.nothing(2), "output")
+
+    one, two = (train(bowl(c), lr=0.1, steps=5, cache=True) for c in (1.0, 2.0))
+    assert one.attrs["recipe_id"] != two.attrs["recipe_id"] and one.loss[0, -1] > two.loss[0, -1]
+    keys = {train(**ARGUMENTS | change).attrs["recipe_id"] for change in (
+        {}, {"steps": 11}, {"seed": 1}, {"l2": 0.1}, {"schedule": schedules.linear()}, {"sampling": "replacement"},
+        {"dtype": torch.float64}, {"optimizer": ["sgd", optimizers.adam(eps=1e-3, label="adam")]},
+    )}  # fmt: skip
+    assert len(keys) == 8
+
+
+def test_off_means_off(monkeypatch, tmp_path):
+    monkeypatch.setenv("DESCENT_CACHE", "off")
+    assert cache.folder() is None
+    assert train(**ARGUMENTS).attrs["interrupted"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cpu_and_gpu_agree():
+    cpu, gpu = (train(lr=[0.01, 0.1], device=d, dtype=torch.float64, record=["loss", "weights"]) for d in ("cpu", "cuda"))
+    np.testing.assert_allclose(cpu.weights, gpu.weights, rtol=1e-8, atol=1e-10)
