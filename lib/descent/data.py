@@ -286,6 +286,20 @@ def linear_regression(
     return _cut("linear_regression", x, y[:, None], n)
 
 
+def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:
+    """y = x . w* + noise with standard normal x; the first `support` of the `dim` weights w* are +-1, the others 0."""
+    _numbers("sparse_regression", n=n, dim=dim, support=support)
+    if support > dim or noise < 0:
+        raise ValueError(f"sparse_regression: support={support} must be at most dim={dim} and noise={noise} not negative")
+    g = generator(seed, "data")
+    truth = torch.zeros(dim)
+    truth[:support] = 2.0 * torch.randint(2, (support,), generator=g) - 1
+    x = torch.randn(n + test, dim, generator=g)
+    y = x @ truth
+    y[:n] += noise * torch.randn(n, generator=g)
+    return _cut("sparse_regression", x, y[:, None], n)
+
+
 def teacher_student(n: int, dim: int, hidden: int = 4, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:
     """Gaussian inputs labelled by a random two-layer tanh network with `hidden` units, targets (n, 1)."""
     _numbers("teacher_student", n=n, dim=dim, hidden=hidden)

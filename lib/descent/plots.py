@@ -11,6 +11,7 @@ directly. Text stays text, and the same data give the same bytes::
     scatter(predicted, measured, identity=True, alt="...", caption="...")
     scatter(steps, error, slope=True, alt="...", caption="...")
     heatmap(ds.test_accuracy.isel(step=-1), x="lr", y="init_scale", alt="...", caption="...")
+    images({"up": tiles}, alt="...", caption="...") # rows of grey images (n, height, width)
     canvas(draw, alt="...", caption="...")          # draw(axes): anything else, in the same style
     panel(left, right, caption="...")               # side by side, one below the other on a phone
     prose(f"The median is {late.median():.1f}.")    # Markdown made from computed values
@@ -38,7 +39,7 @@ from matplotlib.figure import Figure as Sheet
 
 from descent.quantities import COLORS, css, describe
 
-__all__ = ["Figure", "canvas", "color", "curves", "heatmap", "panel", "prose", "scatter"]
+__all__ = ["Figure", "canvas", "color", "curves", "heatmap", "images", "panel", "prose", "scatter"]
 
 WIDTH = 680  # CSS pixels of a figure as wide as the text
 HEIGHT = 340
@@ -914,6 +915,44 @@ def heatmap(
         _color_key(axes, shades, low, high, log, _axis(array), -1 in quads)
 
     return canvas(draw, alt=alt, caption=caption, width=width, height=height, mixes=shades)
+
+
+def images(rows: Mapping[str, Any], *, alt: str, caption: str, width: int = WIDTH) -> Figure:
+    """Rows of small grey images, more ink for more, one shade scale for all.
+
+    Args:
+        rows: {label: array (n, height, width)}, every image of the same size.
+
+    Raises:
+        ValueError: no images, or of different sizes.
+    """
+    stacks = {label: np.asarray(tiles, dtype=float) for label, tiles in rows.items()}
+    shapes = {tiles.shape[1:] for tiles in stacks.values()}
+    if len(shapes) != 1 or any(tiles.ndim != 3 or not tiles.size for tiles in stacks.values()):
+        raise ValueError(f"images takes arrays (n, height, width) of one size; got {[t.shape for t in stacks.values()]}")
+    ((h, w),) = shapes
+    low, high = min(t.min() for t in stacks.values()), max(t.max() for t in stacks.values())
+    shades, gap = _levels("ink"), 0.2 * w
+    columns, line = max(len(t) for t in stacks.values()), h + 0.6 * h
+
+    def draw(axes: Axes) -> None:
+        quads: dict[int, list] = {}
+        for row, (label, tiles) in enumerate(stacks.items()):
+            top = row * line
+            axes.text(0, top - 0.14 * h, label, va="bottom", ha="left")
+            for k, i, j in np.ndindex(*tiles.shape):
+                left = k * (w + gap) + j
+                key = round((tiles[k, i, j] - low) / max(high - low, 1e-12) * (LEVELS - 1))
+                quads.setdefault(key, []).append((left, left + 1, top + i, top + i + 1))
+        for key, corners in sorted(quads.items()):
+            _draw_cells(axes, corners, shades[key].hex)
+        axes.set_xlim(0, columns * (w + gap))
+        axes.set_ylim(len(stacks) * line - 0.5 * h, -0.5 * h)
+        axes.set_axis_off()
+
+    height = round(width * (len(stacks) * line) / (columns * (w + gap)))
+    svg, plain = _drawn(draw, alt, width, height, shades)
+    return Figure(svg, alt, caption, plain)
 
 
 def _edges(positions: np.ndarray, log: bool) -> np.ndarray:
