@@ -1,0 +1,121 @@
+"""Gradient noise: per-example gradients, their covariance, and the gradient noise scale.
+
+Sigma is the covariance of the gradient of one example drawn uniformly from the n training
+examples, divided by n, not n - 1. The gradient of a minibatch of b examples drawn with
+replacement has covariance Sigma / b; drawn without, Sigma / b (n - b) / (n - 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from descent import models
+from descent.probes import Networks, Probe, register
+from descent.probes.curvature import data_part
+from descent.task import LOSSES, Part, Task
+
+#: bytes of per-example gradients held at a time
+CHUNK = 64e6
+
+
+def example_by_example(task: Task) -> None:
+    """Make sure that examples can be differentiated one by one.
+
+    Raises:
+        ValueError: a model whose output on an example depends on the other examples.
+    """
+    task.layout  # computed on first use, which draws random numbers, as vmap forbids
+    if getattr(task.model, "batch_norm", isinstance(task.model, models.ResNet9)):
+        raise ValueError(f"{type(task.model).__name__} with batch normalization has no gradient of a single example")
+
+
+def example_gradients(task: Task, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Gradient of each example's loss in each network, (K, n, P).
+
+    Args:
+        x, y: inputs (*features, n) and targets, in the layout of `Part`.
+
+    Raises:
+        ValueError: the model normalizes over the batch.
+    """
+    return torch.cat(list(_chunks(task, w, x, y)), dim=1)
+
+
+def _chunks(task: Task, w: Tensor, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """Per-example gradients (K, c, P) of successive chunks of examples."""
+    example_by_example(task)
+
+    def loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return task.losses(task.unflatten(w), x.unsqueeze(-1), y.unsqueeze(-1)).sum()
+
+    each = vmap(grad(loss), in_dims=(None, -1, -1), out_dims=1)
+    size = max(1, int(CHUNK / (w.numel() * w.element_size())))
+    for a, b in zip(x.split(size, -1), y.split(size, -1)):
+        yield each(w.detach(), a, b)
+
+
+def covariance(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
+    """The whole Sigma of each network, (K, P, P), for small P."""
+    data = data_part(task, w, part)
+    mean = task.losses_and_gradients(w, data.x, data.y)[1][:, None]
+    return sum((g - mean).mT @ (g - mean) for g in _chunks(task, w, data.x, data.y)) / len(data)
+
+
+def noise_trace(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
+    """tr Sigma of each network, (K,), without keeping the per-example gradients.
+
+    Raises:
+        ValueError: the model normalizes over the batch.
+    """
+    return _trace_and_gradient(task, w, data_part(task, w, part))[0]
+
+
+def noise_scale(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
+    """B_simple = tr Sigma / |g|^2 of each network, (K,), in examples, g the gradient on all of
+    the part (McCandlish et al. 2018, "An empirical model of large-batch training", eq. 2.9)."""
+    variance, gradient = _trace_and_gradient(task, w, data_part(task, w, part))
+    return variance / gradient.square().sum(1)
+
+
+def _trace_and_gradient(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tensor]:
+    if isinstance(task.model, models.MLP):
+        return _of_mlp(task, w, data)
+    gradient = task.losses_and_gradients(w, data.x, data.y)[1]
+    squares = sum((g - gradient[:, None]).square().sum((1, 2)) for g in _chunks(task, w, data.x, data.y))
+    return squares / len(data), gradient
+
+
+def _of_mlp(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tensor]:
+    """The same from one backward pass: the gradient of example i in a layer's weights is the
+    outer product of delta_i, its gradient in the layer's output, and a_i, the layer's input, and
+    has squared norm |delta_i|^2 |a_i|^2 (Goodfellow 2015, "Efficient per-example gradient computations")."""
+    model, n = task.model, len(data)
+    activation = models.ACTIVATIONS[model.activation][0]
+    params = {name: p.detach() for name, p in task.unflatten(w).items()}
+    inputs, sums, x = [], [], data.x.expand(len(w), *data.x.shape)
+    with torch.enable_grad():
+        for i, (_, _, _, factor) in enumerate(model._layers):
+            inputs.append(x.detach())
+            z = factor * params[f"W{i}"] @ x + params.get(f"b{i}", 0.0)
+            z = z if z.requires_grad else z.requires_grad_()
+            sums.append(z)
+            x = activation(z)
+        losses = LOSSES[task.loss](model.output_scale * z, data.y)
+        deltas = torch.autograd.grad(losses.sum(), sums)
+    squares, parts = torch.zeros(len(w), dtype=w.dtype, device=w.device), []
+    for (_, _, _, factor), delta, a in zip(model._layers, deltas, inputs):
+        lengths = factor**2 * a.square().sum(1) + (1.0 if model.bias else 0.0)
+        squares += (delta.square().sum(1) * lengths).mean(1)
+        parts.append(factor / n * delta @ a.mT)
+        if model.bias:
+            parts.append(delta.mean(2))
+    gradient = torch.cat([p.flatten(1) for p in parts], 1)
+    return (squares - gradient.square().sum(1)).clamp(min=0), gradient
+
+
+register(Probe("noise_trace", lambda n: noise_trace(n.task, n.w, n.parts["train"])))
+register(Probe("noise_scale", lambda n: noise_scale(n.task, n.w, n.parts["train"])))
