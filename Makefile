@@ -43,11 +43,7 @@ seeds: $(READY)
 	$(BIN)/python tools/seeds.py --all
 
 bench: $(READY)
-<<<<<<< HEAD
-	$(BIN)/python tests/bench/bench_sweep.py
-=======
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
->>>>>>> site
 
 clean:
 	rm -rf _build $(VENV) .pytest_cache .hypothesis lib/descent.egg-info

@@ -56,7 +56,7 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict, doct
     # Entries of a bibliography have a role of their own, which is not allowed in a list.
     context["body"] = context.get("body", "").replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if "descent-explorer" in context["body"]:
-        for name in explore.static_assets():
+        for name in static_assets():
             if name.endswith(".js"):
                 app.add_js_file(name, loading_method="defer")
     for kind in ("script_files", "css_files"):

@@ -1,6 +1,6 @@
 """The library behind Descent, an interactive textbook of the training dynamics of neural networks."""
 
-from descent import data, exercises, models, optimizers, plots, probes, schedules
+from descent import data, exercises, models, optimizers, plots, probes, schedules, theory
 from descent.claims import claim
 from descent.explore import explore
 from descent.plots import prose
@@ -23,4 +23,5 @@ __all__ = [
     "schedules",
     "seeds",
     "sweep",
+    "theory",
 ]

@@ -77,7 +77,7 @@ def test_there_is_a_site():
     assert {"book/index.html", "book/ledger.html", "search.html"} <= set(PAGES)
 
 
-@pytest.mark.parametrize("address", CONTENT)
+@pytest.mark.parametrize("address", [*CONTENT, "search.html"])
 def test_page(visit, address):
     """One visit: quiet, one title, two themes, no serious accessibility finding in either."""
     page = visit(address, color_scheme="light", reduced_motion="reduce")

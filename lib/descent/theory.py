@@ -1,0 +1,284 @@
+"""Closed forms that experiments are held against.
+
+Functions take numbers or NumPy arrays, broadcast them, and return arrays. `lr` is the
+learning rate, `curvature` an eigenvalue of the Hessian, `momentum` that of heavy ball,
+`t` a number of updates. For a quadratic, `eigenvalues` (..., P) and the start `w0` (..., P),
+measured from the minimum in the basis of eigenvectors, have the axes last and `t` (steps,)
+adds a last dimension to the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def _arrays(*values: ArrayLike) -> list[Array]:
+    return [np.asarray(v, dtype=float) for v in values]
+
+
+def _quadratic(eigenvalues: ArrayLike, w0: ArrayLike, t: ArrayLike) -> tuple[Array, Array, Array]:
+    """eigenvalues and w0 (..., 1, P) and t (steps, 1), ready to be combined."""
+    eigenvalues, w0, t = _arrays(eigenvalues, w0, t)
+    return eigenvalues[..., None, :], w0[..., None, :], np.atleast_1d(t)[:, None]
+
+
+# -- stability and rates of gradient descent and heavy ball ------------------------------
+
+
+def gd_threshold(lr: ArrayLike) -> Array:
+    """2 / lr: the curvature above which gradient descent is unstable, because w <- (1 - lr curvature) w."""
+    return 2 / np.asarray(lr, dtype=float)
+
+
+def heavy_ball_threshold(lr: ArrayLike, momentum: ArrayLike) -> Array:
+    """(2 + 2 momentum) / lr, the same for heavy ball (Goh 2017, "Why momentum really works").
+
+    The roots of z^2 - (1 + momentum - lr curvature) z + momentum reach z = -1 there.
+    """
+    lr, momentum = _arrays(lr, momentum)
+    return (2 + 2 * momentum) / lr
+
+
+def gd_contraction(lr: ArrayLike, curvature: ArrayLike) -> Array:
+    """|1 - lr curvature|, by which one step of gradient descent shrinks (or grows) an eigenvector's share."""
+    lr, curvature = _arrays(lr, curvature)
+    return np.abs(1 - lr * curvature)
+
+
+def heavy_ball_contraction(lr: ArrayLike, momentum: ArrayLike, curvature: ArrayLike) -> Array:
+    """The larger modulus of the roots of z^2 - (1 + momentum - lr curvature) z + momentum.
+
+    It is sqrt(momentum) wherever the roots are complex (Polyak 1964).
+    """
+    lr, momentum, curvature = _arrays(lr, momentum, curvature)
+    b = 1 + momentum - lr * curvature
+    root = np.sqrt((b * b - 4 * momentum).astype(complex))
+    return np.maximum(np.abs(b + root), np.abs(b - root)) / 2
+
+
+def optimal_lr(smallest: ArrayLike, largest: ArrayLike) -> Array:
+    """2 / (smallest + largest), where both ends of the spectrum contract alike (Polyak 1987, section 1.4)."""
+    smallest, largest = _arrays(smallest, largest)
+    return 2 / (smallest + largest)
+
+
+def optimal_rate(condition: ArrayLike) -> Array:
+    """(condition - 1) / (condition + 1), gradient descent's contraction per step at `optimal_lr`."""
+    condition = np.asarray(condition, dtype=float)
+    return (condition - 1) / (condition + 1)
+
+
+def optimal_heavy_ball(smallest: ArrayLike, largest: ArrayLike) -> tuple[Array, Array, Array]:
+    """Learning rate 4 / (sqrt l + sqrt s)^2, momentum ((sqrt l - sqrt s) / (sqrt l + sqrt s))^2 and
+    contraction per step sqrt(momentum), the best for a quadratic with extreme eigenvalues s and l (Polyak 1964)."""
+    s, l = np.sqrt(_arrays(smallest, largest))
+    rate = (l - s) / (l + s)
+    return 4 / (l + s) ** 2, rate**2, rate
+
+
+def gd_loss(eigenvalues: ArrayLike, w0: ArrayLike, lr: ArrayLike, t: ArrayLike) -> Array:
+    """Loss of gradient descent on a quadratic after t updates, (..., steps), exactly:
+    sum_i lambda_i (1 - lr lambda_i)^(2 t) w0_i^2 / 2."""
+    lam, w0, t = _quadratic(eigenvalues, w0, t)
+    lr = np.asarray(lr, dtype=float)[..., None, None]
+    return (lam * (1 - lr * lam) ** (2 * t) * w0**2).sum(-1) / 2
+
+
+# -- bounds ------------------------------------------------------------------------------
+
+
+def convex_bound(smoothness: ArrayLike, distance: ArrayLike, t: ArrayLike) -> Array:
+    """smoothness distance^2 / (2 t): loss above the minimum of a convex function after t updates of
+    gradient descent with lr = 1 / smoothness, from `distance` = |w0 - w*| (Beck & Teboulle 2009, theorem 3.1)."""
+    smoothness, distance, t = _arrays(smoothness, distance, t)
+    return smoothness * distance**2 / (2 * t)
+
+
+def pl_bound(mu: ArrayLike, smoothness: ArrayLike, gap: ArrayLike, t: ArrayLike) -> Array:
+    """(1 - mu / smoothness)^t gap: the same under the Polyak-Lojasiewicz inequality |grad f|^2 / 2 >= mu (f - f*),
+    from the initial `gap` f(w0) - f* (Polyak 1963; Karimi, Nutini & Schmidt 2016, theorem 1)."""
+    mu, smoothness, gap, t = _arrays(mu, smoothness, gap, t)
+    return (1 - mu / smoothness) ** t * gap
+
+
+def sgd_bound(mu: ArrayLike, lr: ArrayLike, variance: ArrayLike, distance: ArrayLike, t: ArrayLike) -> Array:
+    """(1 - lr mu)^t distance^2 + lr variance / mu, a bound on E|w_t - w*|^2 of SGD with additive noise.
+
+    For f mu-strongly convex and L-smooth, lr <= 1 / L and unbiased gradients whose noise has
+    total variance at most `variance` (for a minibatch of b: tr Sigma / b). From
+    E|w - lr g - w*|^2 = |w - w*|^2 - 2 lr <grad f, w - w*> + lr^2 (|grad f|^2 + variance), with
+    <grad f, w - w*> >= f - f* + mu |w - w*|^2 / 2 and |grad f|^2 <= 2 L (f - f*).
+    """
+    mu, lr, variance, distance, t = _arrays(mu, lr, variance, distance, t)
+    return (1 - lr * mu) ** t * distance**2 + lr * variance / mu
+
+
+# -- the noise of SGD on a quadratic -----------------------------------------------------
+
+
+def sgd_variance(lr: ArrayLike, curvature: ArrayLike, noise: ArrayLike, batch_size: ArrayLike = 1) -> Array:
+    """lr noise / (curvature (2 - lr curvature) batch_size): stationary variance of w along an eigenvector.
+
+    `noise` is the variance of one example's gradient along it; minibatches are drawn with
+    replacement. Fixed point of v = (1 - lr curvature)^2 v + lr^2 noise / batch_size; exact.
+    NaN from lr = 2 / curvature on, where no stationary state exists.
+    """
+    lr, curvature, noise, b = _arrays(lr, curvature, noise, batch_size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(lr * curvature < 2, lr * noise / (curvature * (2 - lr * curvature) * b), np.nan)
+
+
+def sgd_loss(
+    lr: ArrayLike, eigenvalues: ArrayLike, noises: ArrayLike, batch_size: ArrayLike = 1
+) -> Array:
+    """Mean loss of SGD in its stationary state on a quadratic: half the sum over the last axis of
+    eigenvalue times `sgd_variance`; exact."""
+    lr, b = (v[..., None] for v in _arrays(lr, batch_size))
+    return (np.asarray(eigenvalues, dtype=float) * sgd_variance(lr, eigenvalues, noises, b)).sum(-1) / 2
+
+
+def sgd_expected_loss(
+    eigenvalues: ArrayLike, w0: ArrayLike, lr: ArrayLike, noises: ArrayLike, batch_size: ArrayLike, t: ArrayLike
+) -> Array:
+    """Mean loss of SGD on a quadratic after t updates, (..., steps), exactly.
+
+    Along an eigenvector with q = (1 - lr eigenvalue)^2, E w_t^2 = q^t w0^2 + (1 + q + ... + q^(t-1)) lr^2 noise / b.
+    """
+    lam, w0, t = _quadratic(eigenvalues, w0, t)
+    lr, b = (v[..., None, None] for v in _arrays(lr, batch_size))
+    q = (1 - lr * lam) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kicks = np.where(q == 1, t, (1 - q**t) / (1 - q))
+    noises = np.asarray(noises, dtype=float)[..., None, :]
+    return (lam * (q**t * w0**2 + kicks * lr**2 * noises / b)).sum(-1) / 2
+
+
+def average_variance(curvature: ArrayLike, noise: ArrayLike, t: ArrayLike, batch_size: ArrayLike = 1) -> Array:
+    """noise / (curvature^2 t batch_size): variance of the average of t iterates of SGD, for large t.
+
+    Whatever the learning rate, and the least possible (Polyak & Juditsky 1992, theorem 1).
+    """
+    curvature, noise, t, b = _arrays(curvature, noise, t, batch_size)
+    return noise / (curvature**2 * t * b)
+
+
+def average_variance_exact(
+    lr: ArrayLike, curvature: ArrayLike, noise: ArrayLike, t: ArrayLike, batch_size: ArrayLike = 1
+) -> Array:
+    """Variance of (w_1 + ... + w_t) / t from w_0 = 0 along an eigenvector, for every t.
+
+    Noise xi_s enters the sum as lr xi_s (1 + r + ... + r^(t-s)) with r = 1 - lr curvature;
+    summing (1 - r^k)^2 over k = 1 .. t gives the result. For large t it is `average_variance`.
+    """
+    lr, curvature, noise, t, b = _arrays(lr, curvature, noise, t, batch_size)
+    r = 1 - lr * curvature
+    total = t - 2 * r * (1 - r**t) / (1 - r) + r**2 * (1 - r ** (2 * t)) / (1 - r**2)
+    return noise * total / (curvature**2 * t**2 * b)
+
+
+# -- scalar networks: the sharpness that gradient flow ends with -------------------------
+
+
+def scalar_flow_solution(weights: ArrayLike, target: float = 1.0) -> Array:
+    """Where gradient flow from `weights` (..., depth) ends on L(w) = (w_1 ... w_depth - target)^2 / 2.
+
+    The flow keeps every w_i^2 - w_j^2, because w_i dw_i/dt is the same for all i, and moves
+    the product monotonically towards the target. Along it all squares shift by one number s;
+    s is found by bisection.
+
+    Returns:
+        The solution, (..., depth).
+
+    Raises:
+        ValueError: the flow does not reach the target: a weight is zero or the product and
+            the target have opposite signs (some of these cross zero, some end on a saddle).
+    """
+    w = np.asarray(weights, dtype=float)
+    product = w.prod(-1)
+    if (product * target <= 0).any():
+        raise ValueError(f"the product of the weights must have the sign of target={target} and no weight be zero")
+    squares = w**2
+    low, high = -squares.min(-1), np.full(product.shape, 2.0 * abs(target) ** (2 / w.shape[-1]))
+    for _ in range(200):
+        middle = (low + high) / 2
+        below = np.sqrt(np.clip(squares + middle[..., None], 0, None)).prod(-1) < abs(target)
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.sign(w) * np.sqrt(squares + ((low + high) / 2)[..., None])
+
+
+def scalar_sharpness(weights: ArrayLike) -> Array:
+    """Sharpness of a scalar network that fits its target: target^2 sum_i 1 / w_i^2 = sum_i (prod_{j != i} w_j)^2.
+
+    There the residual vanishes and the Hessian is the outer product of the gradient of
+    the product with itself. `weights` (..., depth) must be a solution.
+    """
+    w = np.asarray(weights, dtype=float)
+    return np.square(w.prod(-1, keepdims=True) / w).sum(-1)
+
+
+def gfs_sharpness(weights: ArrayLike, target: float = 1.0) -> Array:
+    """Gradient-flow-solution sharpness of scalar networks: the sharpness of the solution that
+    gradient flow from `weights` (..., depth) converges to (Kreisler et al. 2023)."""
+    return scalar_sharpness(scalar_flow_solution(weights, target))
+
+
+# -- the second-order regression model ---------------------------------------------------
+
+
+def second_order_step(z: ArrayLike, kernel: ArrayLike, eps: ArrayLike, target: ArrayLike = 0.0) -> tuple[Array, Array]:
+    """One step of gradient descent on (f - target)^2 / 2 with f = (w_1^2 - eps w_2^2) / 2 (Agarwala et al. 2023).
+
+    With Q = diag(1, -eps) and J = Q w, the residual z = f - target and T_k = J . Q^k J obey exactly
+    z <- z - z T_0 + z^2 T_1 / 2 and T_0 <- T_0 - z (2 T_1 - z T_2). In two dimensions T_0 and z say
+    it all: T_2 = (1 - eps) T_1 + eps T_0 and T_1 = (1 - eps) T_0 + 2 eps (z + target).
+
+    Args:
+        z: learning rate times residual.
+        kernel: learning rate times tangent kernel T_0 = w_1^2 + eps^2 w_2^2.
+        target: learning rate times target.
+
+    Returns:
+        z and kernel after the step.
+    """
+    z, kernel, eps, target = _arrays(z, kernel, eps, target)
+    first = (1 - eps) * kernel + 2 * eps * (z + target)
+    second = (1 - eps) * first + eps * kernel
+    return z - z * kernel + z**2 * first / 2, kernel - z * (2 * first - z * second)
+
+
+def second_order_limit(eps: ArrayLike) -> Array:
+    """2 - eps / 2: learning rate times the tangent kernel at the end of training that passed the
+    edge of stability, for small eps and target 0 (Agarwala et al. 2023, section 2).
+
+    It holds up to terms of order eps^2; the tests iterate `second_order_step` to confirm it.
+    """
+    return 2 - np.asarray(eps, dtype=float) / 2
+
+
+# -- gradient flow on linear regression --------------------------------------------------
+
+
+def flow_loss(eigenvalues: ArrayLike, w0: ArrayLike, time: ArrayLike) -> Array:
+    """Loss of gradient flow on a quadratic at the given times, (..., times):
+    sum_i lambda_i exp(-2 lambda_i time) w0_i^2 / 2, from dw_i/dt = -lambda_i w_i."""
+    lam, w0, time = _quadratic(eigenvalues, w0, time)
+    return (lam * np.exp(-2 * lam * time) * w0**2).sum(-1) / 2
+
+
+def flow_path_length(eigenvalues: ArrayLike, w0: ArrayLike, time: ArrayLike, nodes: int = 200) -> Array:
+    """Length of gradient flow's path up to the given times, (..., times).
+
+    The integral of |dw/dt| = sqrt(sum_i lambda_i^2 exp(-2 lambda_i s) w0_i^2), by Gauss-Legendre
+    quadrature in log(1 + lambda_max s).
+    """
+    lam, w0, time = _quadratic(eigenvalues, w0, time)
+    x, weights = np.polynomial.legendre.leggauss(nodes)
+    scale = lam.max(-1)  # (..., 1)
+    end = np.log1p(scale * time[:, 0])  # (..., times)
+    u = end[..., None] * (x + 1) / 2
+    s = np.expm1(u) / scale[..., None]
+    speed = np.sqrt((lam[..., None, :] ** 2 * np.exp(-2 * lam[..., None, :] * s[..., None]) * w0[..., None, :] ** 2).sum(-1))
+    return (speed * np.exp(u) / scale[..., None] * weights).sum(-1) * end / 2
