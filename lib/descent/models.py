@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from descent.seeding import generator
+
 Params = dict[str, Tensor]
 
 
@@ -193,6 +195,18 @@ class SecondOrderRegression:
             raise ValueError(f"linear has shape {tuple(self.linear.shape)}; quadratic asks for {tuple(Q.shape[:2])}")
         _check_start(self.start, Q.shape[1])
 
+    @classmethod
+    def saddle(cls, eps: float, start: Start = None) -> SecondOrderRegression:
+        """One output of two weights, z = (w_1^2 - eps w_2^2) / 2 (Agarwala et al. 2022, section 2)."""
+        return cls(torch.tensor([[[1.0, 0.0], [0.0, -eps]]], dtype=torch.float64), start=start)
+
+    @classmethod
+    def random(cls, outputs: int, dim: int, seed: int) -> SecondOrderRegression:
+        """Normal J of variance 1 / dim, normal symmetric Q of variance 1 / (2 dim^2) off the diagonal, start at 0."""
+        g = generator(seed, "data")
+        Q, J = torch.randn(outputs, dim, dim, generator=g), torch.randn(outputs, dim, generator=g)
+        return cls((Q + Q.mT) / (2 * dim), J / dim**0.5, start=(0.0,) * dim)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (1,)
@@ -208,6 +222,20 @@ class SecondOrderRegression:
         if self.linear is not None:
             slopes = slopes + self.linear.to(w)
         return (slopes @ w.unsqueeze(-1)).expand(*w.shape[:-1], outputs, x.shape[-1])
+
+
+def ScalarNetwork(depth: int, imbalance: float = 0.8, noise: float = 0.05) -> Function:
+    """The loss (w_1 ... w_depth - 1)^2 / 2 of a network of one unit per layer; data are not used.
+
+    The logarithms of the initial weights are evenly spaced from -imbalance to imbalance, plus
+    normal numbers of standard deviation `noise`.
+    """
+    spread = torch.linspace(-imbalance, imbalance, depth)
+
+    def start(g: torch.Generator) -> Tensor:
+        return (spread + noise * torch.randn(depth, generator=g)).exp()
+
+    return Function(lambda w, x: (w.prod(-2) - 1).square() / 2, dim=depth, features=1, start=start)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,22 @@ def test_a_step_of_gradient_descent_by_hand():
     np.testing.assert_allclose(ds.ntk_eigenvalue.values[0, 0], a * a + eps**2 * b * b)
 
 
+def test_random_and_saddle_models():
+    made, again = (models.SecondOrderRegression.random(4, 50, seed=1) for _ in range(2))
+    assert torch.equal(made.quadratic, again.quadratic)
+    assert made.linear.std().item() == pytest.approx(50**-0.5, rel=0.15)
+    assert made.quadratic.std().item() == pytest.approx(1 / (50 * 2**0.5), rel=0.1)
+    z = models.SecondOrderRegression.saddle(0.1).apply({"w": torch.tensor([2.0, 3.0], dtype=torch.float64)}, torch.zeros(1, 1))
+    assert z.item() == pytest.approx((4 - 0.1 * 9) / 2)
+
+
+def test_a_scalar_network_moves_by_the_gradient_of_its_product():
+    task = Task(models.ScalarNetwork(3), data.nothing(1), loss="output")
+    w = sweep(task, lr=0.1, steps=1, record="weights", record_every=1, dtype=torch.float64, cache=False).weights.values[0]
+    assert np.log(w[0]) == pytest.approx([-0.8, 0.0, 0.8], abs=0.25)
+    np.testing.assert_allclose(w[1], w[0] - 0.1 * (w[0].prod() - 1) * w[0].prod() / w[0])
+
+
 def test_a_start_drawn_by_a_function_depends_on_the_seed_alone():
     model = models.Function(lambda w, x: w.square().sum(-2) + 0 * x.sum(-2), dim=2, features=1, start=lambda g: torch.rand(2, generator=g) + 1)
     task = Task(model, data.nothing(1), loss="output")
