@@ -196,6 +196,13 @@ def test_rows_that_are_not_finite_are_harmless():
         assert torch.isfinite(made[0]).all() and torch.isnan(made[1:3]).all()
 
 
+def test_curvature_beyond_float32_is_nan_and_harmless():
+    task = Task(models.Function(lambda w, x: (w**4).sum(-2) + 0 * x[..., 0, :], 3), data.nothing(3), "output")
+    w = torch.tensor([[1.0, 2.0, 3.0], [1e12, 1e11, 1e12], [3.0, 2.0, 0.0]])
+    values = curvature.top_eigenvalues(task, w)[:, 0]
+    np.testing.assert_allclose(values, [108, np.nan, 108], rtol=1e-5)
+
+
 def test_nothing_is_changed():
     task = TASKS["tanh mse"]
     w = networks(task).requires_grad_()
