@@ -63,7 +63,7 @@ def run(path: Path, *, timeout: int = 600, keep_going: bool = False, env: dict[s
         allow_errors=keep_going,
         extra_arguments=["--log-level=ERROR"],  # it warns of an unencrypted loopback connection at every start
     )
-    settings = {"DESCENT_CACHE": "off", "DESCENT_PROGRESS": "off", "PYTHONHASHSEED": "0", **(env or {})}
+    settings = {"DESCENT_CACHE": "off", "DESCENT_PROGRESS": "off", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", **(env or {})}
     start = time.perf_counter()
     client.execute(env={**os.environ, **settings})
     return notebook, time.perf_counter() - start

@@ -63,6 +63,11 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict, doct
         context[kind] = [asset for asset in context[kind] if used(asset)]
 
 
+def always_outdated(app: Sphinx, env, added, changed, removed) -> list[str]:
+    """The landing page: a build without any page to write would not copy a changed style sheet."""
+    return [env.config.root_doc]
+
+
 def add_facts(app: Sphinx, doctree: nodes.document) -> None:
     """Put the line of facts below the page's title; in a chapter, below its first sentence."""
     section = next(iter(doctree.findall(nodes.section)), None)
@@ -103,6 +108,7 @@ def setup(app: Sphinx) -> dict:
     book_citations.register()
     app.connect("config-inited", theme, priority=900)
     app.connect("builder-inited", write_assets)
+    app.connect("env-get-outdated", always_outdated)
     app.connect("html-page-context", tidy_page, priority=900)
     app.connect("doctree-read", add_facts)
     add_directives(app)

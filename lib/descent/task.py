@@ -87,15 +87,13 @@ class Task:
         if not self.name:
             label = f"{type(self.model).__name__} on {self.data.name}, {self.loss}"
             object.__setattr__(self, "name", label)
-
-    @cached_property
-    def _template(self) -> Params:
-        return self.model.init(torch.Generator().manual_seed(0), 1.0)
+        self.layout  # drawn now: inside torch.func.vmap nothing may be drawn
 
     @cached_property
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Shape of each parameter of one network, in the order of the flat vector."""
-        return {name: tuple(p.shape) for name, p in self._template.items()}
+        template = self.model.init(torch.Generator().manual_seed(0), 1.0)
+        return {name: tuple(p.shape) for name, p in template.items()}
 
     @property
     def parameters(self) -> int:

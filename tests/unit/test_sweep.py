@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descent import Task, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
+from descent.sweep import WORKING_SET, _plan
 
 DIGITS = data.digits(200, val=50)
 TASK = Task(models.MLP((64, 16, 10)), DIGITS)
@@ -189,6 +190,21 @@ def test_seeds_can_be_shifted(monkeypatch):
     assert seeds(2) == [100, 101]
     with pytest.raises(ValueError, match=r"seeds\(0\)"):
         seeds(0)
+
+
+@pytest.mark.parametrize("networks", [1, 2, 37, 5000])
+def test_jobs_cover_the_grid_and_stay_small(networks):
+    """Every network is in one job, jobs share optimizer and batch size, and no job outgrows the cache."""
+    batch_sizes, rules = [8, None], ["sgd", "adam"]
+    arguments = dict(lr=np.linspace(0.1, 1, networks), batch_size=batch_sizes, init_scale=1.0, optimizer=rules, schedule=None,
+                     seed=0, steps=5, record="loss", record_every=5, sampling="shuffle", dtype=torch.float32, device="cpu")  # fmt: skip
+    plan = _plan(TASK, arguments)
+    assert sorted(np.concatenate([job.rows for job in plan.jobs]).tolist()) == list(range(4 * networks))
+    for job in plan.jobs:
+        assert set(plan.columns["batch_size"][job.rows]) == {job.batch_size}
+        assert {rules[i] for i in plan.columns["optimizer"][job.rows]} == {job.optimizer.name}
+        activations = 4 * job.batch_size * (64 + 16 + 16 + 10 + 10)
+        assert len(job.rows) * (4 * TASK.parameters + activations) < 3 * WORKING_SET
 
 
 # -- the cache ---------------------------------------------------------------------------

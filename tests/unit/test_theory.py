@@ -44,7 +44,7 @@ def test_heavy_ball_contraction_is_the_observed_one():
             early, late = np.abs(w[i, j, 20:61]).max(), np.abs(w[i, j, 100:141]).max()
             assert (late / early) ** (1 / 80) == pytest.approx(stable[i, j], rel=0.01)
     np.testing.assert_array_equal(stable > 1, theory.heavy_ball_threshold(np.array(lr)[:, None], momentum) < 1)
-    assert (stable > 1).sum() == 2
+    assert (stable > 1).sum() == 3
 
 
 def test_optimal_rates():

@@ -28,7 +28,6 @@ def example_by_example(task: Task) -> None:
     Raises:
         ValueError: a model whose output on an example depends on the other examples.
     """
-    task.layout  # computed on first use, which draws random numbers, as vmap forbids
     if getattr(task.model, "batch_norm", isinstance(task.model, models.ResNet9)):
         raise ValueError(f"{type(task.model).__name__} with batch normalization has no gradient of a single example")
 

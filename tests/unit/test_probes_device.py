@@ -1,0 +1,57 @@
+"""The device probe: what it reports, and whether its predictions come true."""
+
+import time
+
+import psutil
+import pytest
+import torch
+
+from descent import Task, data, models, sweep
+from descent.probes import device
+
+DIGITS = data.digits(train=1000)
+SWEEPS = {
+    "mlp": (Task(models.MLP((64, 64, 10)), DIGITS), dict(lr=[0.01 * (i + 1) for i in range(12)], batch_size=64, steps=200, record_every=50)),
+    "mlp with sharpness": (Task(models.MLP((64, 32, 10)), DIGITS, loss="mse"), dict(lr=[0.1, 0.2], steps=60, record=["loss", "sharpness"], record_every=10)),
+    "cnn": (Task(models.CNN(), DIGITS), dict(lr=[0.01, 0.02], batch_size=50, steps=20)),
+    "quadratic": (Task(models.Quadratic((1.0, 2.0)), data.tilts(100, (1.0, 1.0)), loss="output"), dict(lr=[0.1, 0.2], batch_size=1, steps=1000)),
+}  # fmt: skip
+
+
+def test_description_is_of_this_machine():
+    found = device.describe()
+    assert found is device.describe()
+    assert found.memory == psutil.virtual_memory().total and 1 <= found.cores <= psutil.cpu_count()
+    assert (found.gpu is not None) == torch.cuda.is_available()
+    assert found.core.flops > 1e9 and found.core.bandwidth > 1e8 and 1e-8 < found.core.overhead < 1e-3
+    assert "TFLOP/s" in repr(found) and "GB/s" in repr(found)
+    assert found._repr_html_().count("<tr>") == len(found.rows) == len(repr(found).splitlines())
+
+
+def test_flops_are_those_of_the_products():
+    a, b = torch.zeros(3, 5), torch.zeros(5, 7)
+    assert device.cost(lambda: a @ b).products == 2 * 3 * 5 * 7
+    assert device.cost(lambda: torch.tanh(a)).functions == 15
+    assert device.cost(lambda: a.t()).cached == 0
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_predicted_seconds_come_true_within_a_factor_of_three(name):
+    task, arguments = SWEEPS[name]
+    arguments = arguments | {"device": "cpu", "cache": False}
+    predicted = device.expected_seconds(task, workers=1, **arguments)
+    # processor seconds of all threads, so that other programs on the machine do not count
+    start = time.process_time()
+    sweep(task, **arguments)
+    spent = time.process_time() - start
+    assert predicted / 3 < spent < 3 * predicted
+
+
+def test_prediction_counts_steps_measurements_and_workers_and_refuses_like_sweep():
+    task, arguments = SWEEPS["quadratic"]
+    base = device.expected_seconds(task, workers=1, **arguments)
+    assert device.expected_seconds(task, workers=1, **arguments | {"steps": 10_000}) == pytest.approx(10 * base, rel=0.3)
+    assert device.expected_seconds(task, workers=2, **arguments) == pytest.approx(base / 2, rel=0.3)
+    assert device.expected_seconds(task, workers=1, **arguments, record_every=1) > 1.2 * base
+    with pytest.raises(ValueError, match="lr=-1"):
+        device.expected_seconds(task, lr=-1.0)
