@@ -42,3 +42,21 @@ def memory(accuracy: xr.DataArray, over: str = "init_scale") -> xr.DataArray:
         raise ValueError(f"memory needs two or more values of {over!r}; the array has dimensions {dict(accuracy.sizes)}")
     spread = 100 * (accuracy.max(over, skipna=False) - accuracy.min(over, skipna=False))
     return spread.rename("memory").assign_attrs(long_name="initialization memory", symbol="M", units="points", role="distance")
+
+
+def forgetting_time(curve: xr.DataArray, level: float | xr.DataArray) -> xr.DataArray:
+    """The first recorded step from which on `curve` stays below `level`; NaN if it ends above it.
+
+    Args:
+        curve: memory against "step".
+        level: in the units of `curve`; broadcast against it by dimension names.
+
+    Raises:
+        ValueError: `curve` has no steps.
+    """
+    if "step" not in curve.dims:
+        raise ValueError(f"forgetting_time needs a curve over 'step'; this has the dimensions {curve.dims}")
+    # backwards, "has been below at every step so far" is a running product
+    below = (curve < level).isel(step=slice(None, None, -1)).cumprod("step").isel(step=slice(None, None, -1))
+    step = curve.step.astype(float).where(below.astype(bool)).min("step")
+    return step.rename("forgetting_time").assign_attrs(long_name="forgetting time", symbol="T", units="updates", role="distance")

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from descent import Task, data, models, sweep
-from descent.memory import memory, selected
+from descent.memory import forgetting_time, memory, selected
 
 
 def curves(val, test):
@@ -44,3 +44,11 @@ def test_overlap_is_one_at_the_start_and_decays_with_l2_alone():
     np.testing.assert_allclose(lone.overlap, 1, rtol=1e-6)
     decaying = sweep(task, lr=1e-9, l2=1e8, steps=4, record=["overlap"], record_every=1, cache=False)
     np.testing.assert_allclose(decaying.overlap[0], 0.9 ** decaying.step, rtol=1e-4)
+
+
+def test_forgetting_time_is_when_it_stays_below():
+    curve = xr.DataArray([[5.0, 1.0, 5.0, 1.0, 1.0], [5.0, 1.0, 1.0, 1.0, 5.0], [1.0] * 5], dims=("net", "step"),
+                         coords={"step": [0, 10, 20, 30, 40]})  # fmt: skip
+    assert forgetting_time(curve, 2.0).fillna(-1).values.tolist() == [30, -1, 0]
+    with pytest.raises(ValueError, match="step"):
+        forgetting_time(curve.isel(step=0), 2.0)
