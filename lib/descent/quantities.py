@@ -70,6 +70,8 @@ QUANTITIES = {
     "sharpness": Quantity("sharpness", "λ", r"\lambda_{\max}", role="sharpness"),
     "trace": Quantity("Hessian trace", "tr H", r"\operatorname{tr} H", role="sharpness", scale="log"),
     "distance": Quantity("distance from initialization", "‖w − w₀‖", r"\|w-w_0\|", role="distance"),
+    "overlap": Quantity("overlap with initialization", "o", "o", role="distance"),
+    "memory": Quantity("initialization memory", "M", "M", unit="points", role="distance"),
     "weight_norm": Quantity("weight norm", "‖w‖", r"\|w\|", role="distance"),
     "gradient_norm": Quantity("gradient norm", "‖∇L‖", r"\|\nabla L\|", role="gradient", scale="log"),
     "noise_trace": Quantity("gradient noise variance", "tr Σ", r"\operatorname{tr}\Sigma", role="noise", scale="log"),

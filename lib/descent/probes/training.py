@@ -44,5 +44,6 @@ def _example_losses(networks: Networks) -> Tensor:
 register(Probe("gradient_norm", lambda n: _gradient(n).norm(dim=1)))
 register(Probe("weight_norm", lambda n: n.w.norm(dim=1), needs=()))
 register(Probe("distance", lambda n: (n.w - n.w0).norm(dim=1), needs=()))
+register(Probe("overlap", lambda n: (n.w * n.w0).sum(1) / n.w0.square().sum(1), needs=()))
 register(Probe("weights", lambda n: n.w.clone(), dims=("parameter",), needs=()))
 register(Probe("example_losses", _example_losses, dims=("example",)))
