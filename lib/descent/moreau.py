@@ -8,12 +8,16 @@ envelope f_t(w) = min_v f(v) + |v - w|^2 / (2 t), t < 1 / rho, which is smooth: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import xarray as xr
 from torch import Tensor
 
 from descent.data import Data
 from descent.models import Function
 from descent.seeding import generator
+from descent.sweep import sweep
 from descent.task import Task
 
 
@@ -64,6 +68,34 @@ def phase_retrieval(n: int, dim: int, outliers: float = 0.0, seed: int = 0) -> T
     return Task(Function(_value, dim, prox=_prox, features=dim + 1), data, loss="output")
 
 
+def weak_convexity(task: Task) -> float:
+    """rho = 2 |A'A / n| (spectral norm): a `phase_retrieval` task plus rho |w|^2 / 2 is convex."""
+    a = task.data.x[:, :-1].double()
+    return 2 * torch.linalg.eigvalsh(a.T @ a / len(a))[-1].item()
+
+
+def stationarity(
+    task: Task, steps: Sequence[int], scales: Sequence[float], optimizer: Sequence[str], seed: Sequence[int], draws: int = 8
+) -> xr.Dataset:
+    """How stationary a random iterate is, for runs of K steps with learning rate scale / sqrt(K).
+
+    Returns:
+        Variables `envelope`, the norm of the Moreau envelope's gradient for t = 1 / (2 rho), and
+        `plain`, that of the ordinary gradient: means over seeds and over `draws` iterates of each
+        run, with dimensions K, scale and optimizer.
+    """
+    t, results = 0.5 / weak_convexity(task), []
+    for K in steps:
+        chosen = torch.randperm(K, generator=generator(seed[0], "probe"))[:draws].tolist()
+        run = sweep(task, lr=[c / K**0.5 for c in scales], batch_size=1, optimizer=optimizer, seed=seed, steps=K,
+                    record=["weights", "gradient_norm"], record_every=chosen, sampling="replacement")  # fmt: skip
+        norms = envelope_gradient(task, torch.tensor(run.weights.values), t, steps=100).norm(dim=-1)
+        both = xr.Dataset({"envelope": (run.gradient_norm.dims, norms.numpy()), "plain": run.gradient_norm}, run.gradient_norm.coords)
+        both = both.mean(["seed", "step"], skipna=False).reset_coords(drop=True)
+        results.append(both.rename(lr="scale").assign_coords(scale=list(scales)))
+    return xr.concat(results, xr.DataArray(list(steps), dims="K", name="K", attrs={"long_name": "number of steps K"}))
+
+
 def envelope_gradient(task: Task, w: Tensor, t: float, steps: int = 300) -> Tensor:
     """Gradient of the Moreau envelope of a `phase_retrieval` task at each row of w.
 
@@ -72,8 +104,8 @@ def envelope_gradient(task: Task, w: Tensor, t: float, steps: int = 300) -> Tens
 
     Args:
         w: points (..., dim).
-        t: the envelope's parameter; must be below 1 / rho, rho = 2 |A'A / n| (spectral norm).
-        steps: iterations; the default reaches a relative error of about 1e-6.
+        t: the envelope's parameter; must be below 1 / rho (see `weak_convexity`).
+        steps: iterations; 300 reach a relative error of about 1e-3.
 
     Returns:
         (w - prox(w)) / t, shape (..., dim), float64.
@@ -84,7 +116,7 @@ def envelope_gradient(task: Task, w: Tensor, t: float, steps: int = 300) -> Tens
     x = task.data.x.double()
     a, b = x[:, :-1], x[:, -1]
     gram, eye = a.T @ a / len(a), torch.eye(a.shape[1], dtype=torch.float64)
-    weak = 2 * torch.linalg.eigvalsh(gram)[-1].item()
+    weak = weak_convexity(task)
     if not 0 < t < 1 / weak:
         raise ValueError(f"envelope_gradient: t={t} must lie between 0 and 1 / rho = {1 / weak:.4g}")
     w = w.double()
