@@ -52,7 +52,7 @@ def quartic(start: float = 1.0) -> Task:
 
 def ripples() -> Task:
     """w^2 + 3 sin(w)^2 from a standard normal start: not convex, but it satisfies the Polyak-Lojasiewicz
-    inequality; its curvature lies between -4 and 8 (Karimi, Nutini & Schmidt 2016, section 2.2)."""
+    inequality; its curvature lies between -4 and 8 (Karimi, Nutini & Schmidt 2016)."""
     return Task(Function(lambda w, x: (w**2 + 3 * torch.sin(w) ** 2 - x * w).sum(-2), 1), data.nothing(1), "output", "ripples")
 
 

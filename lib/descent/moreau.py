@@ -3,7 +3,7 @@
 A function f is rho-weakly convex if f + rho |.|^2 / 2 is convex. It may have kinks, at which
 no gradient becomes small, so closeness to a stationary point is measured on the Moreau
 envelope f_t(w) = min_v f(v) + |v - w|^2 / (2 t), t < 1 / rho, which is smooth: its gradient is
-(w - v*) / t, with v* the minimizer (Davis & Drusvyatskiy 2019, section 2.2).
+(w - v*) / t, with v* the minimizer (Davis & Drusvyatskiy 2019).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _prox_scalar(z: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """The minimizer over u of |u^2 - b| + (u - z)^2 / (2 t), elementwise, for b >= 0.
 
     It is stationary on one of the two smooth pieces or lies on the kink u^2 = b (Davis &
-    Drusvyatskiy 2019, section 5.1): compute all candidates, keep the best.
+    Drusvyatskiy 2019): compute all candidates, keep the best.
     """
     z, b, t = torch.broadcast_tensors(z, b, torch.as_tensor(t, dtype=z.dtype))
     root, inside = b.sqrt(), torch.where(t == 0.5, z, z / (1 - 2 * t))
@@ -76,24 +76,23 @@ def weak_convexity(task: Task) -> float:
 
 def stationarity(
     task: Task, steps: Sequence[int], scales: Sequence[float], optimizer: Sequence[str], seed: Sequence[int], draws: int = 8
-) -> xr.Dataset:
+) -> xr.DataArray:
     """How stationary a random iterate is, for runs of K steps with learning rate scale / sqrt(K).
 
     Returns:
-        Variables `envelope`, the norm of the Moreau envelope's gradient for t = 1 / (2 rho), and
-        `plain`, that of the ordinary gradient: means over seeds and over `draws` iterates of each
-        run, with dimensions K, scale and optimizer.
+        The norm of the Moreau envelope's gradient for t = 1 / (2 rho), averaged over seeds and over
+        `draws` iterates of each run, with dimensions K, scale and optimizer; NaN where a run diverged.
     """
     t, results = 0.5 / weak_convexity(task), []
     for K in steps:
         chosen = torch.randperm(K, generator=generator(seed[0], "probe"))[:draws].tolist()
-        run = sweep(task, lr=[c / K**0.5 for c in scales], batch_size=1, optimizer=optimizer, seed=seed, steps=K,
-                    record=["weights", "gradient_norm"], record_every=chosen, sampling="replacement")  # fmt: skip
-        norms = envelope_gradient(task, torch.tensor(run.weights.values), t, steps=100).norm(dim=-1)
-        both = xr.Dataset({"envelope": (run.gradient_norm.dims, norms.numpy()), "plain": run.gradient_norm}, run.gradient_norm.coords)
-        both = both.mean(["seed", "step"], skipna=False).reset_coords(drop=True)
-        results.append(both.rename(lr="scale").assign_coords(scale=list(scales)))
-    return xr.concat(results, xr.DataArray(list(steps), dims="K", name="K", attrs={"long_name": "number of steps K"}))
+        w = sweep(task, lr=[c / K**0.5 for c in scales], batch_size=1, optimizer=optimizer, seed=seed, steps=K,
+                  record="weights", record_every=chosen, sampling="replacement").weights  # fmt: skip
+        norms = envelope_gradient(task, torch.tensor(w.values), t, steps=50).norm(dim=-1)
+        norms = xr.DataArray(norms.numpy(), dims=w.dims[:-1], coords={"optimizer": w.optimizer})
+        results.append(norms.mean(["seed", "step"], skipna=False).rename(lr="scale").assign_coords(scale=list(scales)))
+    dim = xr.DataArray(list(steps), dims="K", name="K", attrs={"long_name": "number of steps K"})
+    return xr.concat(results, dim).rename("envelope_gradient")
 
 
 def envelope_gradient(task: Task, w: Tensor, t: float, steps: int = 300) -> Tensor:
@@ -105,7 +104,7 @@ def envelope_gradient(task: Task, w: Tensor, t: float, steps: int = 300) -> Tens
     Args:
         w: points (..., dim).
         t: the envelope's parameter; must be below 1 / rho (see `weak_convexity`).
-        steps: iterations; 300 reach a relative error of about 1e-3.
+        steps: iterations; 50 reach a relative error below 1e-2, 300 below 1e-3 on tasks as in the tests.
 
     Returns:
         (w - prox(w)) / t, shape (..., dim), float64.

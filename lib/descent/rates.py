@@ -16,7 +16,7 @@ def contraction(loss: xr.DataArray, low: float = 0.0, high: float = np.inf) -> x
     first, last = (reduce(loss.step.where(inside)) for reduce in (lambda s: s.min("step"), lambda s: s.max("step")))
     begin, end = (loss.where(loss.step == at).max("step") for at in (first, last))
     ratio = (end / begin) ** (1 / (last - first).clip(1))
-    return ratio.where(last > first).rename("loss ratio per step")
+    return ratio.where(last > first).rename("loss_ratio").drop_attrs(deep=False)
 
 
 def path_length(gradient_norm: xr.DataArray, lr: float | xr.DataArray) -> xr.DataArray:
@@ -26,7 +26,7 @@ def path_length(gradient_norm: xr.DataArray, lr: float | xr.DataArray) -> xr.Dat
     fall the result is not too small.
     """
     norms = gradient_norm.isel(step=slice(None, -1))
-    return (lr * norms * np.diff(gradient_norm.step)).sum("step", skipna=False).rename("path length")
+    return (lr * norms * np.diff(gradient_norm.step)).sum("step", skipna=False).rename("path_length").drop_attrs(deep=False)
 
 
 def running_average(weights: xr.DataArray) -> xr.DataArray:

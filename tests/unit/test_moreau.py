@@ -38,7 +38,7 @@ def test_envelope_gradient_agrees_with_a_constrained_solver():
     found = moreau.envelope_gradient(task, w, t, steps=3000)
     for row, point in zip(found.numpy(), w.numpy()):
         np.testing.assert_allclose(row, (point - oracle(a, b, point, t)) / t, atol=1e-4)
-    quick = moreau.envelope_gradient(task, w, t)
+    quick = moreau.envelope_gradient(task, w, t, steps=50)
     assert (quick - found).norm() < 1e-2 * found.norm()
 
 
@@ -75,3 +75,12 @@ def test_parameters_outside_the_theory_are_refused(t):
 def test_impossible_problems_are_refused(bad):
     with pytest.raises(ValueError, match="phase_retrieval"):
         moreau.phase_retrieval(**bad)
+
+
+def test_stationarity_falls_with_the_steps_and_says_where_runs_diverged():
+    task = moreau.phase_retrieval(60, 4, outliers=0.1)
+    found = moreau.stationarity(task, [30, 1000], [0.1, 100.0], ["sgd", "proximal_point"], [0, 1, 2])
+    assert found.dims == ("K", "scale", "optimizer")
+    assert (found.sel(K=1000, scale=0.1) < 0.5 * found.sel(K=30, scale=0.1)).all()
+    assert np.isnan(found.sel(K=1000, scale=100.0, optimizer="sgd"))
+    assert np.isfinite(found.sel(optimizer="proximal_point")).all()
