@@ -75,17 +75,19 @@ def weak_convexity(task: Task) -> float:
 
 
 def stationarity(
-    task: Task, steps: Sequence[int], scales: Sequence[float], optimizer: Sequence[str], seed: Sequence[int], draws: int = 8
+    task: Task, steps: Sequence[int], scales: Sequence[float], optimizer: Sequence[str], seed: Sequence[int], draws: int = 16
 ) -> xr.DataArray:
     """How stationary a random iterate is, for runs of K steps with learning rate scale / sqrt(K).
 
     Returns:
         The norm of the Moreau envelope's gradient for t = 1 / (2 rho), averaged over seeds and over
-        `draws` iterates of each run, with dimensions K, scale and optimizer; NaN where a run diverged.
+        `draws` random iterates of each run (stratified), with dimensions K, scale and optimizer; NaN where a run diverged.
     """
     t, results = 0.5 / weak_convexity(task), []
     for K in steps:
-        chosen = torch.randperm(K, generator=generator(seed[0], "probe"))[:draws].tolist()
+        # one random step from each of equally long stretches: the mean is that of a uniformly random step
+        part = (torch.arange(draws) + torch.rand(draws, generator=generator(seed[0], "probe"))) * K / draws
+        chosen = part.long().tolist()
         w = sweep(task, lr=[c / K**0.5 for c in scales], batch_size=1, optimizer=optimizer, seed=seed, steps=K,
                   record="weights", record_every=chosen, sampling="replacement").weights  # fmt: skip
         norms = envelope_gradient(task, torch.tensor(w.values), t, steps=50).norm(dim=-1)
