@@ -78,6 +78,13 @@ QUANTITIES = {
     "noise_scale": Quantity("gradient noise scale", "B", r"B_{\mathrm{simple}}", unit="examples", role="noise", scale="log"),
     "kernel_distance": Quantity("kernel distance", role="distance"),
     "weights": Quantity("weights", "w", "w", role="ink"),
+    "curvature": Quantity("curvature", "λ", r"\lambda_i", role="sharpness", scale="log"),
+    "contraction": Quantity("contraction per step", "ρ", r"\rho", role="loss"),
+    "loss_ratio": Quantity("loss ratio per step", role="loss"),
+    "variance": Quantity("mean square distance from the minimum", "E w²", r"\mathbb{E}\,w^2", role="noise", scale="log"),
+    "path_length": Quantity("path length", "∫‖dw‖", r"\int\|dw\|", role="distance"),
+    "generalization_gap": Quantity("population loss − training loss", role="loss"),
+    "envelope_gradient": Quantity("gradient norm of the Moreau envelope", "‖∇Lₜ‖", r"\|\nabla L_t\|", role="gradient", scale="log"),
 }
 
 #: What a sweep can vary, by the argument's name.

@@ -156,6 +156,35 @@ def sgd_expected_loss(
     return (lam * (q**t * w0**2 + kicks * lr**2 * noises / b)).sum(-1) / 2
 
 
+def heavy_ball_expected_loss(
+    eigenvalues: ArrayLike, w0: ArrayLike, lr: float, momentum: float, noises: ArrayLike, batch_size: float, t: ArrayLike
+) -> Array:
+    """Mean loss of SGD with heavy-ball momentum on a quadratic after t updates, (steps,), exactly.
+
+    One update maps (w, v) linearly to (w - lr v', v') with v' = momentum v + gradient, so their
+    second moments obey S <- M S M^T + N; they are iterated here. `eigenvalues`, `w0` and
+    `noises` (P,) or numbers. Infinite beyond the range of floating point.
+
+    Raises:
+        ValueError: a number of updates is negative.
+    """
+    t = np.atleast_1d(np.asarray(t, dtype=int))
+    if t.min() < 0:
+        raise ValueError(f"t={t.min()} must be at least 0")
+    lam, w0, noises = np.broadcast_arrays(*map(np.atleast_1d, _arrays(eigenvalues, w0, noises)))
+    one = np.ones_like(lam)
+    move = np.array([[1 - lr * lam, -lr * momentum * one], [lam, momentum * one]]).transpose(2, 0, 1)
+    kicks = (noises / batch_size)[:, None, None] * np.array([[lr**2, -lr], [-lr, 1.0]])
+    moments = np.zeros_like(move)
+    moments[:, 0, 0] = w0**2
+    losses = np.empty(t.max() + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for s in range(len(losses)):
+            losses[s] = (lam * moments[:, 0, 0]).sum() / 2
+            moments = move @ moments @ move.transpose(0, 2, 1) + kicks
+    return np.where(np.isnan(losses), np.inf, losses)[t]
+
+
 def average_variance(curvature: ArrayLike, noise: ArrayLike, t: ArrayLike, batch_size: ArrayLike = 1) -> Array:
     """noise / (curvature^2 t batch_size): variance of the average of t iterates of SGD, for large t.
 

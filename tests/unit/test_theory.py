@@ -156,3 +156,34 @@ def test_gradient_flow_on_a_quadratic():
     lengths = [quad(speed, 0, t, epsabs=1e-12, limit=200)[0] for t in times]
     np.testing.assert_allclose(theory.flow_path_length(lam, w0, times), lengths, rtol=1e-8, atol=1e-12)
     assert theory.flow_path_length([2.0], [3.0], 100.0)[0] == pytest.approx(3.0)
+
+
+# -- momentum with noise -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_heavy_ball_expected_loss_is_exact_without_noise(momentum):
+    task = Task(models.Quadratic((1.0, 0.1), start=(1.0, -2.0)), data.nothing(2), loss="output")
+    ds = sweep(task, lr=1.3, optimizer="heavy_ball", momentum=momentum, steps=60, record_every=5, dtype=torch.float64, cache=False)
+    predicted = theory.heavy_ball_expected_loss((1.0, 0.1), (1.0, -2.0), 1.3, momentum, 0.0, 1, ds.step)
+    np.testing.assert_allclose(ds.loss.squeeze().values, predicted, rtol=1e-9)
+
+
+def test_heavy_ball_expected_loss_without_momentum_is_that_of_sgd():
+    t = np.arange(30)
+    ours = theory.heavy_ball_expected_loss((1.0, 0.2), (1.0, -2.0), 0.7, 0.0, (0.3, 0.5), 4, t)
+    np.testing.assert_allclose(ours, theory.sgd_expected_loss((1.0, 0.2), (1.0, -2.0), 0.7, (0.3, 0.5), 4, t), rtol=1e-10)
+
+
+def test_heavy_ball_expected_loss_is_the_mean_over_many_runs():
+    task = Task(models.Quadratic((1.0, 0.2), start=(1.0, 1.0)), data.tilts(512, (0.5, 1.0)), loss="output")
+    ds = sweep(task, lr=0.5, batch_size=4, optimizer="heavy_ball", momentum=0.5, seed=range(2000), steps=40,
+               record_every=[5, 20, 40], sampling="replacement", cache=False)  # fmt: skip
+    predicted = theory.heavy_ball_expected_loss((1.0, 0.2), 1.0, 0.5, 0.5, (0.25, 1.0), 4, ds.step)
+    assert (np.abs(ds.loss.mean("seed") - predicted) < 4 * ds.loss.std("seed") / 2000**0.5).all()
+
+
+def test_heavy_ball_expected_loss_at_the_ends():
+    assert theory.heavy_ball_expected_loss(1.0, 1.0, 10.0, 0.0, 0.0, 1, [0, 5000])[1] == np.inf
+    with pytest.raises(ValueError, match="t=-1"):
+        theory.heavy_ball_expected_loss(1.0, 1.0, 0.1, 0.0, 0.0, 1, [-1])

@@ -1,0 +1,61 @@
+"""Landscapes, and what is read off curves, against what is known of them."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from descent import landscapes, rates, sweep
+from descent.probes.curvature import hessian
+
+
+def value(task, *w):
+    part = task.part("train", dtype=torch.float64)
+    return task.losses_and_gradients(torch.tensor([w], dtype=torch.float64), part.x, part.y)
+
+
+@pytest.mark.parametrize(
+    ("task", "w", "loss", "gradient"),
+    [
+        (landscapes.bowl((4.0, 1.0), noise=0.5), (1.0, -2.0), 4.0, (4.0, -2.0)),
+        (landscapes.kink(2, noise=1.0), (0.5, -2.0), 2.5, (1.0, -1.0)),
+        (landscapes.quartic(), (2.0,), 4.0, (8.0,)),
+        (landscapes.ripples(), (np.pi / 2,), np.pi**2 / 4 + 3, (np.pi,)),
+        (landscapes.hyperbola((1.0, 1.0), noise=0.3), (2.0, 1.0), 0.5, (1.0, 2.0)),
+        (landscapes.crooked(), (-2.0, 1.0), 2.0, (-2.0, -1.0)),
+    ],
+)
+def test_noise_leaves_the_landscape_alone(task, w, loss, gradient):
+    found, slope = value(task, *w)
+    assert found.item() == pytest.approx(loss, abs=1e-9)
+    np.testing.assert_allclose(slope[0], gradient, atol=1e-9)
+
+
+def test_the_curve_of_minima_has_the_curvature_it_says():
+    task = landscapes.hyperbola((2.0, 0.5))
+    eigenvalues = torch.linalg.eigvalsh(hessian(task, torch.tensor([2.0, 0.5], dtype=torch.float64)))
+    np.testing.assert_allclose(eigenvalues, [0, 4.25], atol=1e-6)
+
+
+def test_contraction_of_a_geometric_curve():
+    t = np.arange(0, 200, 5)
+    loss = xr.DataArray([0.9**t, 0.5**t, np.full(t.size, np.nan)], dims=("lr", "step"), coords={"step": t})
+    np.testing.assert_allclose(rates.contraction(loss)[:2], [0.9, 0.5])
+    np.testing.assert_allclose(rates.contraction(loss, low=1e-6, high=0.5)[:2], [0.9, 0.5])
+    assert np.isnan(rates.contraction(loss)[2])
+    bump = xr.DataArray([1e-3, 1e-9, 1e-3, 1e-4], dims="step", coords={"step": range(4)})
+    assert np.isnan(rates.contraction(bump, low=1e-6)), "nothing counts after the window was left"
+
+
+def test_path_length_is_the_distance_on_a_straight_line():
+    run = sweep(landscapes.bowl((1.0,), start=2.0), lr=0.1, steps=400, record=["gradient_norm", "distance"], record_every=1, cache=False)
+    assert float(rates.path_length(run.gradient_norm, run.lr)[0]) == pytest.approx(float(run.distance[0, -1]), rel=1e-4)
+    thin = run.gradient_norm.isel(step=slice(None, None, 10))
+    assert float(rates.path_length(thin, run.lr)[0]) > float(run.distance[0, -1])
+
+
+def test_running_average_counts_iterates_from_one():
+    weights = xr.DataArray([9.0, 1.0, 2.0, 6.0], dims="step", coords={"step": range(4)})
+    np.testing.assert_allclose(rates.running_average(weights), [1.0, 1.5, 3.0])
+    with pytest.raises(ValueError, match="every step"):
+        rates.running_average(weights.isel(step=[0, 2]))
