@@ -38,6 +38,9 @@ from descent.task import Part, Task
 
 #: bytes of weights and activations that one job works on at a time: what stays in a core's cache
 WORKING_SET = 2.7e6
+#: bytes of activations below which a job is not split between threads: what a step then takes is
+#: mostly Python's time, of which two threads have no more than one
+SPLIT = 1e6
 #: bytes that evaluating a job's networks on the whole data may take
 EVALUATION = 256e6
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
@@ -343,7 +346,8 @@ def _jobs(plan: Plan) -> list[Job]:
     jobs = []
     for o, b in sorted(set(zip(plan.columns["optimizer"].tolist(), plan.columns["batch_size"].tolist()))):
         rows = np.flatnonzero((plan.columns["optimizer"] == o) & (plan.columns["batch_size"] == b))
-        size = min(_job_size(plan, b), math.ceil(len(rows) / _workers(plan.device)))
+        smallest, largest = _job_sizes(plan, b)
+        size = min(largest, max(smallest, math.ceil(len(rows) / _workers(plan.device))))
         jobs += [Job(part, plan.optimizers[o], b) for part in np.array_split(rows, math.ceil(len(rows) / size))]
     return sorted(jobs, key=lambda job: -len(job.rows) * job.batch_size)
 
@@ -355,15 +359,16 @@ def _workers(device: torch.device) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _job_size(plan: Plan, batch_size: int) -> int:
-    """How many networks to train together."""
+def _job_sizes(plan: Plan, batch_size: int) -> tuple[int, int]:
+    """How many networks are worth a thread of their own, and how many to train together at most."""
     task, item = plan.task, torch.finfo(plan.dtype).bits // 8
     batch, whole = (_saved_bytes(task, n) * item / 4 for n in (batch_size, len(task.data)))
     weights = task.parameters * item
     if plan.device.type == "cuda":
         free = torch.cuda.mem_get_info(plan.device)[0]
-        return max(1, int(0.4 * free / (8 * weights + batch + whole)))
-    return max(1, int(min(WORKING_SET / (weights + batch), EVALUATION / (whole + weights))))
+        return 1, max(1, int(0.4 * free / (8 * weights + batch + whole)))
+    largest = max(1, int(min(WORKING_SET / (weights + batch), EVALUATION / (whole + weights))))
+    return math.ceil(SPLIT / max(batch, 1)), largest
 
 
 def _saved_bytes(task: Task, examples: int) -> float:
