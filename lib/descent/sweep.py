@@ -40,7 +40,7 @@ from descent.task import Part, Task
 WORKING_SET = 2.7e6
 #: bytes of activations below which a job is not split between threads: what a step then takes is
 #: mostly Python's time, of which two threads have no more than one
-SPLIT = 1e6
+SPLIT = 0.5e6
 #: bytes that evaluating a job's networks on the whole data may take
 EVALUATION = 256e6
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
@@ -484,7 +484,7 @@ def _train(run: _Run, job: Job) -> None:
     h, rate = _hyperparameters(plan, job)
     batches = _Minibatches(plan, job, run.parts["train"])
     networks = Networks(task, w, w.clone(), 0, h, job.batch_size, own_seeds, run.parts)
-    alive = torch.ones(K, dtype=torch.bool, device=device)
+    alive, all_alive = torch.ones(K, dtype=torch.bool, device=device), True
     diverged_at = torch.full((K,), torch.nan, device=device, dtype=torch.float64)
     bound, columns = None, {step: i for i, step in enumerate(plan.record_steps)}
     reported = 0
@@ -497,7 +497,7 @@ def _train(run: _Run, job: Job) -> None:
         if t - reported >= REPORT:
             run.advance(K, t - reported)
             reported = t
-        if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not alive.any()):
+        if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not all_alive and not alive.any()):
             break
         h.step, h.lr = t + 1, rate(t)
         x, y = batches.next()
@@ -507,12 +507,13 @@ def _train(run: _Run, job: Job) -> None:
             losses, gradient = task.losses_and_gradients(w, x, y)
         if bound is None:
             bound = DIVERGENCE * losses.abs().clamp(min=1.0)
-        # the negation also catches NaN
-        lost = alive & ~(losses <= bound)
-        diverged_at = torch.where(lost, float(t), diverged_at)
-        alive = alive & ~lost
+        lost = ~(losses <= bound)  # the negation also catches NaN
+        # looking is free on a CPU; on a GPU it would wait for the device, so there it is always done
+        if device.type == "cuda" or lost.any():
+            diverged_at = torch.where(alive & lost, float(t), diverged_at)
+            alive, all_alive = alive & ~lost, False
         change, state = optimizers.step(job.optimizer, w, gradient, state, h)
-        w = w + torch.where(alive[:, None], change, 0.0)
+        w = w + (change if all_alive else torch.where(alive[:, None], change, 0.0))
     run.diverged_at[rows] = diverged_at.cpu().numpy()
     run.advance(K, plan.steps - reported)
 
