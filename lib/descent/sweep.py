@@ -30,7 +30,7 @@ from tqdm import tqdm
 from descent import cache as result_cache
 from descent import optimizers, schedules
 from descent.optimizers import Optimizer
-from descent.probes import PROBES, Networks, Probe
+from descent.probes import PROBES, SLICE, Networks, Probe
 from descent.quantities import HYPERPARAMETERS, describe
 from descent.schedules import Schedule
 from descent.seeding import generator
@@ -362,7 +362,7 @@ def _workers(device: torch.device) -> int:
 def _job_sizes(plan: Plan, batch_size: int) -> tuple[int, int]:
     """How many networks are worth a thread of their own, and how many to train together at most."""
     task, item = plan.task, torch.finfo(plan.dtype).bits // 8
-    batch, whole = (_saved_bytes(task, n) * item / 4 for n in (batch_size, len(task.data)))
+    batch, whole = (_saved_bytes(task, n) * item / 4 for n in (batch_size, min(SLICE, len(task.data))))
     weights = task.parameters * item
     if plan.device.type == "cuda":
         free = torch.cuda.mem_get_info(plan.device)[0]

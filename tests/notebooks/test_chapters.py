@@ -9,7 +9,7 @@ from descent import exercises
 SECTIONS = ["See it", "Why it happens", "Measure it", "What the papers claim", "Where it breaks", "Exercises", "References"]
 LINES, LONGEST, LONG_CELLS = 12, 25, 2
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-MACHINE = re.compile(r"(?:/home/|/root/|/work/|/Users/|/tmp/|[A-Z]:\\\\Users)[\w./\\-]*")
+MACHINE = re.compile(r"(?:/(?:home|root|tmp|srv|Users)/|[A-Z]:\\\\Users)[\w./\\-]*")
 
 
 def fail_with(problems, what):

@@ -165,6 +165,12 @@ def test_an_interrupt_keeps_what_is_done():
     assert np.isfinite(loss.sel(step=slice(0, 50))).all()
 
 
+def test_evaluation_in_slices_is_the_whole(monkeypatch):
+    whole = train(record=["loss", "val_accuracy"])
+    monkeypatch.setattr(probes, "SLICE", 7)
+    np.testing.assert_allclose(train(record=["loss", "val_accuracy"]).loss, whole.loss, rtol=1e-5)
+
+
 def test_a_failing_probe_stops_the_sweep_with_its_own_error():
     def broken(networks):
         raise RuntimeError("this probe fails")

@@ -18,6 +18,10 @@ from descent.models import Params
 from descent.task import Part, Task
 
 
+#: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
+SLICE = 5000
+
+
 @dataclass
 class Networks:
     """K networks at one step of their training, as probes see them.
@@ -51,10 +55,11 @@ class Networks:
         return self.task.unflatten(self.w)
 
     def outputs(self, which: str = "train") -> Tensor:
-        """Outputs on a part of the data, (K, outputs, n), computed once per measurement."""
+        """Outputs on a part of the data, (K, outputs, n), computed once per measurement in slices of `SLICE`."""
         if which not in self._outputs:
             with torch.no_grad():
-                self._outputs[which] = self.task.model.apply(self.params, self.parts[which].x)
+                slices = self.parts[which].x.split(SLICE, dim=-1)
+                self._outputs[which] = torch.cat([self.task.model.apply(self.params, x) for x in slices], dim=-1)
         return self._outputs[which]
 
 
