@@ -153,6 +153,9 @@ INTERRUPTED = """
 import os, signal
 from descent import Task, data, models, probes, sweep
 
+# whoever started the tests in the background may have left the signal ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def later(networks):
     if networks.step == 50:
         os.kill(os.getpid(), signal.SIGINT)
@@ -168,7 +171,7 @@ print(ds.attrs["interrupted"], int(ds.loss.sel(step=slice(0, 50)).notnull().all(
 def test_an_interrupt_keeps_what_is_done(stored):
     """Ctrl-C while training: the steps before it are there, nothing is cached.
 
-    In a process of its own, where no other test has set a handler of the signal.
+    In a process of its own, because the signal's handler belongs to the whole process.
     """
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=200)
     assert done.stdout.split() == ["1", "1", "11"], done.stderr
