@@ -232,6 +232,8 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     grid = {name: _listed(value) for name, value in a.items()}
     grid["optimizer"] = rules = [optimizers.get(o) for o in grid["optimizer"]]
     grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
+    if any(rule.proximal for rule in rules) and getattr(task.model, "prox", None) is None:
+        raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
     known = {name for rule in rules for name in rule.hyperparameters}
     for name in a:
         if name not in HYPERPARAMETERS and name not in known or name == "step":
@@ -542,10 +544,7 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[i
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
     """Losses, and (w - prox(w)) / lr in the place of the gradient."""
-    prox = getattr(task.model, "prox", None)
-    if prox is None:
-        raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
-    return task.losses(task.unflatten(w), x, y), (w - prox(w, x, lr)) / lr
+    return task.losses(task.unflatten(w), x, y), (w - task.model.prox(w, x, lr)) / lr
 
 
 def _run(plan: Plan, key: str) -> xr.Dataset:

@@ -115,6 +115,7 @@ def test_nonsense_is_refused_by_name_before_training(name, value, listed):
     [
         (dict(lr=-0.1), r"lr=-0.1; allowed: a positive number"),
         (dict(batch_size=201), r"batch_size=201; allowed: None or an integer from 1 to 200"),
+        (dict(optimizer="proximal_point", lr=-1.0), r"needs a models.Function with prox"),
         (dict(optimizer="lion"), r"unknown optimizer 'lion'; choose from"),
         (dict(momentum=0.9), r"'momentum' is no hyperparameter of \['sgd'\]"),
         (dict(learning_rate=0.1), r"no argument 'learning_rate'"),
