@@ -1,0 +1,249 @@
+"""Gradients written out by hand, for the model families that sweeps train most.
+
+Autograd serves every model, but rebuilds a graph at every step. The chain rule of an MLP, a
+diagonal linear network or a small convolutional network is a screen long; written out, it runs
+in memory that is used again at every step and is two to three times faster. The tests hold every family
+to autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from descent.models import CNN, MLP, DiagonalLinear, Model, Params
+from descent.task import Task
+
+
+class Room(dict):
+    """Tensors that are used again: asking twice for a name and a shape gives the same memory."""
+
+    def __call__(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """A tensor of this shape, of the dtype and on the device of `like`: zeros the first time, then what it held."""
+        if (name, shape) not in self:
+            self[name, shape] = like.new_zeros(shape)
+        return self[name, shape]
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """`a @ b` into `out` (K, m, n), for a (K, m, r) and b (K, r, n), one of them without K if all networks share it.
+
+    Batched products that are only inner or outer products of vectors are several times
+    slower in BLAS than elementwise; one large product is faster than a batch of small ones.
+    """
+    if b.ndim == 2 and out.is_contiguous():
+        torch.mm(a.reshape(-1, a.shape[-1]), b, out=out.view(-1, out.shape[-1]))
+        return out
+    a, b = (m.expand(len(out), -1, -1) for m in (a, b))
+    if a.shape[-1] == 1:
+        return torch.mul(a, b, out=out)
+    if a.shape[-2] == 1 and a.device.type == "cpu":
+        return torch.sum(a.mT * b, 1, keepdim=True, out=out)
+    return torch.bmm(a, b, out=out)
+
+
+# -- the outer end: losses ---------------------------------------------------------------
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    log_p = torch.log_softmax(outputs, 1)
+    labels = y.expand(len(outputs), -1)[:, None]
+    losses = -log_p.gather(1, labels)[:, 0].mean(1)
+    p = _exp_(log_p)
+    return losses, p.scatter_add_(1, labels, p.new_full((), -1.0).expand(labels.shape))
+
+
+def _squared_error(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    d = outputs - y
+    return d.square().sum(1).mean(1) / 2, d
+
+
+#: loss -> from outputs (K, outputs, n) and targets to losses (K,) and n times their derivative in the outputs
+LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "cross_entropy": _cross_entropy,
+    "mse": _squared_error,
+    "output": lambda outputs, y: (outputs[:, 0].mean(1), torch.ones_like(outputs)),
+}
+
+
+# -- the families ------------------------------------------------------------------------
+
+
+def _tanh_(z: Tensor) -> Tensor:
+    # on a CPU NumPy's is six times faster than PyTorch's, which costs as much as the matrix products
+    if z.device.type == "cpu":
+        np.tanh(z.numpy(), out=z.numpy())
+        return z
+    return z.tanh_()
+
+
+def _exp_(z: Tensor) -> Tensor:
+    if z.device.type == "cpu":
+        np.exp(z.numpy(), out=z.numpy())
+        return z
+    return z.exp_()
+
+
+_aten = torch.ops.aten
+#: activation of `models.ACTIVATIONS` -> (apply it in place, multiply d in place by its derivative where it gave h)
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "tanh": (_tanh_, lambda d, h: _aten.tanh_backward.grad_input(d, h, grad_input=d)),
+    "relu": (torch.relu_, lambda d, h: _aten.threshold_backward.grad_input(d, h, 0, grad_input=d)),
+    "leaky_relu": (
+        lambda z: F.leaky_relu_(z, 0.01),
+        lambda d, h: _aten.leaky_relu_backward.grad_input(d, h, 0.01, True, grad_input=d),
+    ),
+    "elu": (F.elu_, lambda d, h: _aten.elu_backward.grad_input(d, 1.0, 1.0, 1.0, True, h, grad_input=d)),
+    "linear": (lambda z: z, lambda d, h: d),
+}
+
+
+class _MLP:
+    """h_0 = x, z_i = factor_i W_i h_i + b_i, h_{i+1} = activation(z_i)."""
+
+    def __init__(self, model: MLP, room: Room) -> None:
+        self.model, self.room, self.factors = model, room, [factor for *_, factor in model._layers]
+        self.activate, self.derivative = ACTIVATIONS[model.activation]
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        self.inputs, last = [x], len(self.factors) - 1
+        for i, factor in enumerate(self.factors):
+            weight = params[f"W{i}"]
+            z = _product(weight, x, self.room(f"z{i}", weight, *weight.shape[:2], x.shape[-1]))
+            if factor != 1.0:
+                z.mul_(factor)
+            if self.model.bias:
+                z.add_(params[f"b{i}"])
+            x = self.activate(z) if i < last else z
+            self.inputs.append(x)
+        return x if self.model.output_scale == 1.0 else self.model.output_scale * x
+
+    def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
+        if self.model.output_scale != 1.0:
+            d.mul_(self.model.output_scale)
+        for i in reversed(range(len(self.factors))):
+            weight, h, factor = params[f"W{i}"], self.inputs[i], self.factors[i]
+            product = _product(d, h.mT, self.room(f"W{i}", weight, *weight.shape))
+            torch.mul(product, factor, out=gradients[f"W{i}"])
+            if self.model.bias:
+                torch.sum(d, 2, keepdim=True, out=gradients[f"b{i}"])
+            if i:
+                d = _product(weight.mT, d, self.room(f"d{i}", d, *h.shape))
+                if factor != 1.0:
+                    d.mul_(factor)
+                self.derivative(d, h)
+
+
+class _DiagonalLinear:
+    """beta = u^depth - v^depth, output beta . x."""
+
+    def __init__(self, model: DiagonalLinear, room: Room) -> None:
+        self.depth, self.room = model.depth, room
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        u, v = params["u"], params["v"]
+        self.x, beta = x, (u**self.depth - v**self.depth)[:, None]
+        return _product(beta, x, self.room("z", u, len(u), 1, x.shape[-1]))
+
+    def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
+        u, v = params["u"], params["v"]
+        slope = _product(d, self.x.mT, self.room("slope", u, len(u), 1, u.shape[-1]))[:, 0].mul_(self.depth)
+        torch.mul(slope, u ** (self.depth - 1), out=gradients["u"])
+        torch.mul(slope.neg_(), v ** (self.depth - 1), out=gradients["v"])
+
+
+class _CNN:
+    """Convolutions as matrix products: every 3 x 3 patch of the padded image becomes a column."""
+
+    def __init__(self, model: CNN, room: Room) -> None:
+        self.model, self.room = model, room
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        weight, room = params["W"], self.room
+        K, self.layers = len(weight), []
+        image = x if x.ndim == 5 else x[None]
+        for i, out in enumerate(self.model.channels):
+            k, channels, height, width, samples = image.shape
+            padded = room(f"padded{i}", weight, k, channels, height + 2, width + 2, samples)
+            padded[:, :, 1:-1, 1:-1] = image
+            columns = room(f"columns{i}", weight, k, channels, 3, 3, height, width, samples)
+            columns.copy_(padded.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 1, 5, 6, 2, 3, 4))
+            columns = columns.view(k, channels * 9, -1)
+            z = room(f"z{i}", weight, K, out, height * width * samples)
+            _product(params[f"C{i}"].flatten(2), columns if k == K else columns[0], z)
+            z.add_(params[f"c{i}"][..., None]).relu_()
+            z = z.view(K, out, height, width, samples)
+            # 2 x 2 average pooling; a last odd row or column is left out
+            corners = [z[:, :, a : height // 2 * 2 : 2, b : width // 2 * 2 : 2] for a in (0, 1) for b in (0, 1)]
+            image = (corners[0] + corners[1]).add_(corners[2]).add_(corners[3]).mul_(0.25)
+            self.layers.append((columns, z))
+        self.features = image
+        output = room("output", weight, K, weight.shape[1], image.shape[-1])
+        return _product(weight, image.view(K, weight.shape[2], -1), output).add_(params["b"])
+
+    def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
+        room, weight, features = self.room, params["W"], self.features
+        K, flat = len(d), features.view(len(d), -1, features.shape[-1])
+        gradients["W"].copy_(_product(d, flat.mT, room("W", d, *weight.shape)))
+        torch.sum(d, 2, keepdim=True, out=gradients["b"])
+        d = _product(weight.mT, d, room("features", d, *flat.shape)).view(features.shape)
+        for i in reversed(range(len(self.layers))):
+            columns, z = self.layers[i]
+            kernel = params[f"C{i}"]
+            _, out, height, width, samples = z.shape
+            spread = room(f"spread{i}", d, *z.shape)
+            for a in (0, 1):
+                for b in (0, 1):
+                    torch.mul(d, 0.25, out=spread[:, :, a : height // 2 * 2 : 2, b : width // 2 * 2 : 2])
+            _aten.threshold_backward.grad_input(spread, z, 0, grad_input=spread)
+            d = spread.view(K, out, -1)
+            shared = columns if len(columns) == K else columns[0]
+            product = _product(d, shared.mT, room(f"C{i}", d, K, out, columns.shape[1]))
+            gradients[f"C{i}"].copy_(product.view(kernel.shape))
+            torch.sum(d, 2, out=gradients[f"c{i}"])
+            if i:
+                channels = kernel.shape[2]
+                patches = _product(kernel.flatten(2).mT, d, room(f"patches{i}", d, K, columns.shape[1], d.shape[2]))
+                patches = patches.view(K, channels, 3, 3, height, width, samples)
+                padded = room(f"sum{i}", d, K, channels, height + 2, width + 2, samples).zero_()
+                for a in range(3):
+                    for b in range(3):
+                        padded[:, :, a : a + height, b : b + width] += patches[:, :, a, b]
+                d = padded[:, :, 1:-1, 1:-1]
+
+
+FAMILIES = {MLP: _MLP, DiagonalLinear: _DiagonalLinear, CNN: _CNN}
+
+
+def written_out(model: Model) -> bool:
+    """Whether this model's gradient is written out here. A subclass may compute something else."""
+    return type(model) in FAMILIES and not getattr(model, "batch_norm", False)
+
+
+class Gradients:
+    """Losses (K,) and gradients (K, P) of the networks of one task, by its family's own rule if there is one.
+
+    What a call returns is valid until the next call, which uses the same memory.
+
+    Attributes:
+        task: a task.
+        autograd: differentiate by autograd in any case.
+    """
+
+    def __init__(self, task: Task, autograd: bool = False) -> None:
+        self.task, self.room = task, Room()
+        self.family = None if autograd or not written_out(task.model) else FAMILIES[type(task.model)](task.model, self.room)
+
+    def __call__(self, w: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """For flat parameters w (K, P) and a minibatch x (*net?, *features, n), y."""
+        if self.family is None:
+            return self.task.losses_and_gradients(w, x, y)
+        params, gradient = self.task.unflatten(w), self.room("gradient", w, *w.shape)
+        outputs = self.family.forward(params, x)
+        losses, d = LOSSES[self.task.loss](outputs, y)
+        self.family.backward(params, d.div_(x.shape[-1]), self.task.unflatten(gradient))
+        return losses, gradient

@@ -1,0 +1,89 @@
+"""The gradients written out by hand, held to autograd in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from descent import Task, data, models
+from descent.backprop import ACTIVATIONS, FAMILIES, Gradients, written_out
+from descent.seeding import generator
+
+K = 5
+
+
+def regression(features, outputs=1, examples=12):
+    g = generator(0, "data")
+    return data.Data("noise", torch.randn(examples, features, generator=g), torch.randn(examples, outputs, generator=g))
+
+
+def mlp_tasks():
+    digits = data.digits(40)
+    for activation, parametrization, bias in itertools.product(ACTIVATIONS, ("standard", "ntk", "mean_field"), (True, False)):
+        model = models.MLP((64, 7, 5, 10), activation, parametrization, bias, output_scale=3.0 if bias else 1.0)
+        yield f"{activation}-{parametrization}-{bias}", Task(model, digits, "cross_entropy" if bias else "mse")
+    yield "one-output", Task(models.MLP((6, 4, 1), bias=False), regression(6), "mse")
+    yield "one-layer", Task(models.MLP((64, 10)), digits)
+    yield "output", Task(models.MLP((6, 4, 1)), regression(6), "output")
+
+
+TASKS = dict(mlp_tasks())
+TASKS |= {f"diagonal-{depth}": Task(models.DiagonalLinear(9, depth), regression(9), "mse") for depth in (1, 2, 3)}
+TASKS |= {
+    "cnn": Task(models.CNN(channels=(3, 4)), data.digits(20)),
+    "cnn-odd": Task(models.CNN((2, 7, 5), channels=(3, 2), outputs=3), regression(70, 3), "mse"),
+}
+
+
+def start(task):
+    rows = [task.flatten(task.model.init(generator(seed, "init"), 0.9), 0).double() for seed in range(K)]
+    return torch.stack(rows) + 0.05 * torch.randn(K, task.parameters, generator=generator(1, "probe"), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
+@pytest.mark.parametrize("name", TASKS)
+def test_written_out_gradient_is_that_of_autograd(name, own):
+    task = TASKS[name]
+    part, w = task.part("train", dtype=torch.float64), start(task)
+    x, y = part.x, part.y
+    if own:  # every network its own examples
+        order = [torch.randperm(len(part), generator=generator(seed, "batches"))[:8] for seed in range(K)]
+        x = torch.stack([x[..., o] for o in order])
+        y = y if task.loss == "output" else torch.stack([y[..., o] for o in order])
+    assert written_out(task.model)
+    gradients = Gradients(task)
+    for _ in range(2):  # the second time in used memory
+        losses, gradient = gradients(w, x, y)
+    expected_losses, expected = task.losses_and_gradients(w, x, y)
+    torch.testing.assert_close(losses, expected_losses, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_every_family_is_held_to_autograd():
+    assert {type(task.model) for task in TASKS.values()} == set(FAMILIES)
+
+
+def test_a_subclass_and_batch_normalization_are_left_to_autograd():
+    class Shifted(models.MLP):
+        def apply(self, params, x):
+            return super().apply(params, x) + 1.0
+
+    assert not written_out(Shifted((4, 3, 1)))
+    assert not written_out(models.CNN(batch_norm=True))
+    task = Task(Shifted((6, 4, 1)), regression(6), "mse")
+    part, w = task.part("train", dtype=torch.float64), start(task)
+    for found, expected in zip(Gradients(task)(w, part.x, part.y), task.losses_and_gradients(w, part.x, part.y)):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("name", ["tanh-standard-True", "relu-ntk-False", "diagonal-2", "cnn"])
+def test_a_lost_network_leaves_the_others_bit_identical(name, bad):
+    task = TASKS[name]
+    part, w = task.part("train"), start(task).float()
+    losses, gradient = (t.clone() for t in Gradients(task)(w, part.x, part.y))
+    w[2] = bad
+    kept = [0, 1, 3, 4]
+    found_losses, found = Gradients(task)(w, part.x, part.y)
+    assert torch.equal(found_losses[kept], losses[kept])
+    assert torch.equal(found[kept], gradient[kept])
