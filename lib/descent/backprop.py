@@ -30,15 +30,14 @@ class Room(dict):
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    """`a @ b` into `out` (K, m, n), for a (K, m, r) and b (K, r, n), one of them without K if all networks share it.
+    """`a @ b` into `out` (K, m, n), for a (K, m, r) and b (K, r, n), or (r, n) if all networks share it.
 
     Batched products that are only inner or outer products of vectors are several times
     slower in BLAS than elementwise; one large product is faster than a batch of small ones.
     """
-    if b.ndim == 2 and out.is_contiguous():
+    if b.ndim == 2:
         torch.mm(a.reshape(-1, a.shape[-1]), b, out=out.view(-1, out.shape[-1]))
         return out
-    a, b = (m.expand(len(out), -1, -1) for m in (a, b))
     if a.shape[-1] == 1:
         return torch.mul(a, b, out=out)
     if a.shape[-2] == 1 and a.device.type == "cpu":
@@ -235,15 +234,16 @@ class Gradients:
     """
 
     def __init__(self, task: Task, autograd: bool = False) -> None:
-        self.task, self.room = task, Room()
+        self.task, self.room, self.w = task, Room(), None
         self.family = None if autograd or not written_out(task.model) else FAMILIES[type(task.model)](task.model, self.room)
 
     def __call__(self, w: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """For flat parameters w (K, P) and a minibatch x (*net?, *features, n), y."""
         if self.family is None:
             return self.task.losses_and_gradients(w, x, y)
-        params, gradient = self.task.unflatten(w), self.room("gradient", w, *w.shape)
-        outputs = self.family.forward(params, x)
-        losses, d = LOSSES[self.task.loss](outputs, y)
-        self.family.backward(params, d.div_(x.shape[-1]), self.task.unflatten(gradient))
-        return losses, gradient
+        if w is not self.w:
+            self.w, self.gradient = w, torch.empty_like(w)
+            self.params, self.parts = self.task.unflatten(w), self.task.unflatten(self.gradient)
+        losses, d = LOSSES[self.task.loss](self.family.forward(self.params, x), y)
+        self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
+        return losses, self.gradient

@@ -26,7 +26,11 @@ Params = dict[str, Tensor]
 
 
 class Model(Protocol):
-    """What the engine needs of a model."""
+    """What the engine needs of a model.
+
+    A model whose last layer may have a learning rate of its own names that layer's parameters
+    in `readout`.
+    """
 
     input_shape: tuple[int, ...]
 
@@ -299,6 +303,11 @@ class MLP:
         return (self.widths[0],)
 
     @property
+    def readout(self) -> tuple[str, ...]:
+        last = len(self.widths) - 2
+        return (f"W{last}", f"b{last}") if self.bias else (f"W{last}",)
+
+    @property
     def _layers(self) -> list[tuple[int, int, float, float]]:
         """(fan-in, fan-out, standard deviation at init, factor in the forward pass) by layer."""
         gain, layers = _activation(self.activation)[1], []
@@ -364,6 +373,8 @@ def _conv_init(generator: torch.Generator, out: int, channels: int, size: int, s
 
 class _Convolutional:
     """What convolutional models share: the layout that grouped convolution wants."""
+
+    readout = ("W", "b")
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
         net = params["W"].shape[:-2]

@@ -3,8 +3,8 @@
 A rule maps `(gradient, state, h)` to `(update, state)`. `gradient`, `update` and every
 tensor in `state` have shape (K, P): one row for each of K networks, their P parameters
 flattened. `h` holds the hyperparameters as tensors (K, 1), so that each network has its
-own, `h.lr` already multiplied by the schedule, and `h.step`, counting from 1. A rule never
-mixes rows.
+own, `h.lr` already multiplied by the schedule ((K, P) where the last layer has its own), and
+`h.step`, counting from 1. A rule never mixes rows.
 
 Four things work with every rule and are applied by the engine, in this order:
 `clip` rescales a network's gradient to norm at most `clip` (Pascanu et al. 2013); `l2` adds

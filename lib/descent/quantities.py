@@ -90,6 +90,7 @@ QUANTITIES = {
 #: What a sweep can vary, by the argument's name.
 HYPERPARAMETERS = {
     "lr": Quantity("learning rate", "η", r"\eta", scale="log"),
+    "readout_lr": Quantity("learning rate of the last layer", "η₂", r"\eta_2", scale="log"),
     "batch_size": Quantity("batch size", "B", "B", unit="examples", scale="log"),
     "init_scale": Quantity("init scale", "α", r"\alpha", scale="log"),
     "seed": Quantity("seed"),

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from descent import cache as result_cache
 from descent import optimizers, schedules
+from descent.backprop import Gradients
 from descent.optimizers import Optimizer
 from descent.probes import PROBES, SLICE, Networks, Probe
 from descent.quantities import HYPERPARAMETERS, describe
@@ -51,6 +52,7 @@ REPORT = 32
 _POSITIVE, _NON_NEGATIVE, _BELOW_ONE = "a positive number", "a number of at least 0", "a number from 0 to below 1"
 _ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "lr": (_POSITIVE, lambda v: 0 < v < math.inf),
+    "readout_lr": (_POSITIVE, lambda v: 0 < v < math.inf),
     "init_scale": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
     "clip": (_POSITIVE, lambda v: v > 0),
     "eps": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
@@ -76,6 +78,7 @@ def sweep(
     record: str | Probe | Sequence[str | Probe] = ("loss",),
     record_every: int | Sequence[int] | None = None,
     sampling: str = "shuffle",
+    autograd: bool = False,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device | None = None,
     cache: bool = True,
@@ -101,11 +104,14 @@ def sweep(
             200 of them. Step 0 is the initialization; an interval also measures the last step.
         sampling: "shuffle" (every epoch visits the examples in a new order, the last
             incomplete batch left out) or "replacement" (independent draws).
+        autograd: differentiate by autograd also the models whose gradient `descent.backprop` has
+            written out. The results are the same up to rounding, and later.
         dtype: torch.float32 or torch.float64.
         device: by default CUDA if there is one, else the CPU.
         cache: reuse a stored result of the same recipe (see `descent.cache`).
         **hyperparameters: momentum, beta1, beta2, eps, and for every optimizer l2,
-            weight_decay, clip and l1 (see `descent.optimizers`).
+            weight_decay, clip and l1 (see `descent.optimizers`); readout_lr, the learning rate
+            of the last layer, where it is not that of the others.
 
     Returns:
         A Dataset with one variable per recorded quantity and `diverged_at`, the step at which
@@ -188,6 +194,7 @@ class Plan:
     probes: list[Probe]
     record_steps: list[int]
     sampling: str
+    autograd: bool
     dtype: torch.dtype
     device: torch.device
     jobs: list[Job] = field(default_factory=list)
@@ -201,7 +208,7 @@ class Plan:
         """All that the result depends on besides the task."""
         names = [_label(s) for s in self.schedules]
         grid = {k: names if k == "schedule" else v for k, v in (self.dims | self.scalars).items()}
-        run = [self.steps, self.record_steps, self.sampling, str(self.dtype), self.device.type]
+        run = [self.steps, self.record_steps, self.sampling, self.autograd, str(self.dtype), self.device.type]
         return [list(self.dims), grid, self.optimizers, self.factors, self.probes, run]
 
 
@@ -219,11 +226,13 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     if not isinstance(task, Task):
         raise TypeError(f"sweep trains a Task, not {type(task).__name__}: Task(model, data, loss)")
     a = dict(arguments)
-    steps, sampling, dtype = a.pop("steps"), a.pop("sampling"), a.pop("dtype")
+    steps, sampling, autograd, dtype = a.pop("steps"), a.pop("sampling"), a.pop("autograd"), a.pop("dtype")
     probes = _probes(task, a.pop("record"))
     record_steps = _record_steps(a.pop("record_every"), steps)
     if sampling not in ("shuffle", "replacement"):
         raise ValueError(f"sampling={sampling!r}; choose 'shuffle' or 'replacement'")
+    if not isinstance(autograd, bool):
+        raise TypeError(f"autograd={autograd!r}; choose True or False")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype={dtype!r}; choose torch.float32 or torch.float64")
     device = _device(a.pop("device"))
@@ -234,7 +243,9 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
     if any(rule.proximal for rule in rules) and getattr(task.model, "prox", None) is None:
         raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
-    known = {name for rule in rules for name in rule.hyperparameters}
+    if "readout_lr" in a and not task.readout:
+        raise ValueError(f"readout_lr needs a model with a last layer of its own; {type(task.model).__name__} has none")
+    known = {name for rule in rules for name in rule.hyperparameters} | {"readout_lr"}
     for name in a:
         if name not in HYPERPARAMETERS and name not in known or name == "step":
             raise ValueError(f"sweep has no argument {name!r}; hyperparameters of {[r.name for r in rules]}: {sorted(known)}")
@@ -256,7 +267,7 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     if not (np.isfinite(factors) & (factors >= 0)).all():
         raise ValueError(f"schedule={[s.name for s in grid['schedule']]}: a factor is negative or not finite")
     plan = Plan(
-        task, dims, scalars, columns, rules, grid["schedule"], factors, steps, probes, record_steps, sampling, dtype, device
+        task, dims, scalars, columns, rules, grid["schedule"], factors, steps, probes, record_steps, sampling, autograd, dtype, device
     )
     plan.jobs = _jobs(plan)
     return plan
@@ -407,16 +418,15 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
     return w
 
 
-def _batches(seeds: Sequence[int], n: int, size: int, sampling: str) -> Iterator[Tensor]:
-    """Indices (S, size) of the examples of each step, one row per seed, without end."""
+def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str) -> Iterator[Tensor]:
+    """Indices (steps, S, size) of the examples of the next steps, one row per seed, without end."""
     streams = [generator(seed, "batches") for seed in seeds]
     while True:
         if sampling == "shuffle":
-            epoch = torch.stack([torch.randperm(n, generator=g) for g in streams])
-            yield from epoch[:, : n - n % size].split(size, dim=1)
+            order = torch.stack([torch.randperm(n, generator=g) for g in streams])
+            yield order[:, : n - n % size].unflatten(1, (-1, size)).movedim(1, 0)
         else:
-            block = torch.stack([torch.randint(n, (256, size), generator=g) for g in streams])
-            yield from block.unbind(1)
+            yield torch.stack([torch.randint(n, (256, size), generator=g) for g in streams]).movedim(1, 0)
 
 
 class _Minibatches:
@@ -426,25 +436,32 @@ class _Minibatches:
         own = plan.columns["seed"][job.rows].tolist()
         unique = sorted(set(own))
         self.part, self.whole = part, plan.sampling == "shuffle" and job.batch_size == len(part)
-        self.source = _batches(unique, len(part), job.batch_size, plan.sampling)
-        self.row = None if len(unique) == 1 else torch.tensor([unique.index(s) for s in own])
+        self.epochs = _epochs(unique, len(part), job.batch_size, plan.sampling)
+        self.row = torch.tensor([unique.index(s) for s in own] if len(unique) > 1 else [0])
+        self.shape = (job.batch_size,) if len(unique) == 1 else (len(own), job.batch_size)
         # samples first, so that a batch is gathered by copying whole examples
-        self.x = part.x.movedim(-1, 0).contiguous()
-        self.y = part.y.movedim(-1, 0).contiguous()
+        self.sources = [t.movedim(-1, 0).contiguous() for t in (part.x, part.y)]
+        self.index = torch.zeros(math.prod(self.shape), dtype=torch.int64, device=part.x.device)
+        self.batch = [t.new_empty(len(self.index), *t.shape[1:]) for t in self.sources]
+        self.left: Iterator[Tensor] = iter(())
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """x (*net?, *features, size) and y of the next step."""
+    def turn(self) -> None:
+        """Go on to the next step's examples."""
+        if self.whole:
+            return
+        index = next(self.left, None)
+        if index is None:
+            epoch = next(self.epochs)[:, self.row].flatten(1).to(self.index.device, non_blocking=True)
+            self.left = iter(epoch)
+            index = next(self.left)
+        self.index.copy_(index)
+
+    def gather(self) -> tuple[Tensor, Tensor]:
+        """x (*net?, *features, size) and y of this step, valid until the next."""
         if self.whole:
             return self.part.x, self.part.y
-        index = next(self.source)
-        index = index[0] if self.row is None else index[self.row]
-        flat = index.reshape(-1).to(self.x.device)
-
-        def gather(source: Tensor) -> Tensor:
-            picked = source.index_select(0, flat).reshape(*index.shape, *source.shape[1:])
-            return picked.movedim(index.ndim - 1, -1)
-
-        return gather(self.x), gather(self.y)
+        picked = (torch.index_select(t, 0, self.index, out=out) for t, out in zip(self.sources, self.batch))
+        return tuple(t.unflatten(0, self.shape).movedim(len(self.shape) - 1, -1) for t in picked)
 
 
 class _Run:
@@ -476,57 +493,116 @@ class _Run:
             self.done += networks * steps
 
 
+class _Training:
+    """The networks of one job and their next update, all in place: the same memory at every step."""
+
+    def __init__(self, run: _Run, job: Job) -> None:
+        plan, rows = run.plan, job.rows
+        K, device = len(rows), plan.device
+        self.task, self.optimizer, self.cuda = plan.task, job.optimizer, device.type == "cuda"
+        own_seeds = plan.columns["seed"][rows].tolist()
+        self.w = _initial(plan.task, own_seeds, plan.columns["init_scale"][rows]).to(device, plan.dtype)
+        self.state = {name: torch.zeros_like(self.w) for name in job.optimizer.buffers}
+        self.h, self.rate = _hyperparameters(plan, job)
+        self.batches = _Minibatches(plan, job, run.parts["train"])
+        self.gradients = Gradients(plan.task, plan.autograd)
+        self.alive, self.all_alive = torch.ones(K, dtype=torch.bool, device=device), True
+        self.diverged_at = torch.full((K,), torch.nan, device=device, dtype=torch.float64)
+        self.bound: Tensor | None = None
+        self.update = self._update
+        self.networks = Networks(plan.task, self.w, self.w.clone(), 0, self.h, job.batch_size, own_seeds, run.parts)
+
+    @property
+    def over(self) -> bool:
+        """Whether every network has diverged. Not asked on a GPU, which would have to wait for the answer."""
+        return not self.cuda and not self.all_alive and not self.alive.any()
+
+    def step(self, t: int) -> None:
+        """The update number t, counted from 0."""
+        self.batches.turn()
+        self.rate(t)
+        if self.cuda and t == 1:  # the first step has set the bound; the rest of them are alike
+            self.update = _captured(self._update, [self.w, self.alive, self.diverged_at, self.h.step, *self.state.values()])
+        self.update()
+
+    def _update(self) -> None:
+        h, w = self.h, self.w
+        h.step.add_(1)
+        x, y = self.batches.gather()
+        if self.optimizer.proximal:
+            losses, gradient = _proximal(self.task, w, x, y, h.lr)
+        else:
+            losses, gradient = self.gradients(w, x, y)
+        if self.bound is None:
+            self.bound = DIVERGENCE * losses.abs().clamp(min=1.0)
+        lost = ~(losses <= self.bound)  # the negation also catches NaN
+        # looking is free on a CPU; on a GPU it would wait for the device, so there it is always done
+        if self.cuda or lost.any():
+            self.diverged_at.copy_(torch.where(self.alive & lost, h.step - 1, self.diverged_at))
+            self.alive.logical_and_(~lost)
+            self.all_alive = False
+        change, state = optimizers.step(self.optimizer, w, gradient, self.state, h)
+        for name, value in state.items():
+            self.state[name].copy_(value)
+        w.add_(change if self.all_alive else torch.where(self.alive[:, None], change, 0.0))
+
+
+def _captured(update: Callable[[], None], changing: Sequence[Tensor]) -> Callable[[], None]:
+    """`update` as a CUDA graph: its kernels are launched together, with no Python between them.
+
+    What cannot be captured (a model that looks at its values, say) is left as it is.
+    """
+    before, current, side = [t.clone() for t in changing], torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(current)
+    try:
+        with torch.cuda.stream(side):  # libraries set themselves up, outside of the graph
+            for _ in range(3):
+                update()
+        current.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            update()
+        return graph.replay
+    except RuntimeError:
+        return update
+    finally:
+        for tensor, value in zip(changing, before):
+            tensor.copy_(value)
+
+
 def _train(run: _Run, job: Job) -> None:
     """Train the networks of one job and record them."""
-    plan, task, rows = run.plan, run.plan.task, job.rows
-    K, device = len(rows), plan.device
-    own_seeds = plan.columns["seed"][rows].tolist()
-    w = _initial(task, own_seeds, plan.columns["init_scale"][rows]).to(device, plan.dtype)
-    state = {name: torch.zeros_like(w) for name in job.optimizer.buffers}
-    h, rate = _hyperparameters(plan, job)
-    batches = _Minibatches(plan, job, run.parts["train"])
-    networks = Networks(task, w, w.clone(), 0, h, job.batch_size, own_seeds, run.parts)
-    alive, all_alive = torch.ones(K, dtype=torch.bool, device=device), True
-    diverged_at = torch.full((K,), torch.nan, device=device, dtype=torch.float64)
-    bound, columns = None, {step: i for i, step in enumerate(plan.record_steps)}
+    plan, rows, training = run.plan, job.rows, _Training(run, job)
+    networks, columns = training.networks, {step: i for i, step in enumerate(plan.record_steps)}
     reported = 0
     for t in range(plan.steps + 1):
         if t in columns:
-            h.lr = rate(min(t, plan.steps - 1))
-            networks.w, networks.step, networks._outputs = w, t, {}
+            training.rate(min(t, plan.steps - 1))
+            networks.step, networks._outputs = t, {}
             for probe in plan.probes:
-                run.keep(probe, rows, columns[t], probe.measure(networks), alive)
+                run.keep(probe, rows, columns[t], probe.measure(networks), training.alive)
         if t - reported >= REPORT:
-            run.advance(K, t - reported)
+            run.advance(len(rows), t - reported)
             reported = t
-        if t == plan.steps or run.stop.is_set() or (device.type == "cpu" and not all_alive and not alive.any()):
+        if t == plan.steps or run.stop.is_set() or training.over:
             break
-        h.step, h.lr = t + 1, rate(t)
-        x, y = batches.next()
-        if job.optimizer.proximal:
-            losses, gradient = _proximal(task, w, x, y, h.lr)
-        else:
-            losses, gradient = task.losses_and_gradients(w, x, y)
-        if bound is None:
-            bound = DIVERGENCE * losses.abs().clamp(min=1.0)
-        lost = ~(losses <= bound)  # the negation also catches NaN
-        # looking is free on a CPU; on a GPU it would wait for the device, so there it is always done
-        if device.type == "cuda" or lost.any():
-            diverged_at = torch.where(alive & lost, float(t), diverged_at)
-            alive, all_alive = alive & ~lost, False
-        change, state = optimizers.step(job.optimizer, w, gradient, state, h)
-        w = w + (change if all_alive else torch.where(alive[:, None], change, 0.0))
-    run.diverged_at[rows] = diverged_at.cpu().numpy()
-    run.advance(K, plan.steps - reported)
+        training.step(t)
+    run.diverged_at[rows] = training.diverged_at.cpu().numpy()
+    run.advance(len(rows), plan.steps - reported)
 
 
-def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[int], Tensor]]:
-    """The job's hyperparameters (K, 1), and its learning rate (K, 1) as a function of the step."""
+def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[int], None]]:
+    """The job's hyperparameters, and a function of the step that sets the learning rate among them.
+
+    They are tensors (K, 1), so that each network has its own; the learning rate is (K, P) where
+    the last layer has another one than the rest.
+    """
 
     def column(values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=plan.dtype, device=plan.device)[:, None]
 
     h = SimpleNamespace(init_scale=column(plan.columns["init_scale"][job.rows]))
+    h.step = torch.zeros((), dtype=plan.dtype, device=plan.device)
     used = set()
     for name, default in job.optimizer.hyperparameters.items():
         values = plan.columns.get(name)
@@ -535,16 +611,30 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[i
         if name in optimizers.COMMON and (values != optimizers.COMMON[name]).any():
             used.add(name)
     h.uses = frozenset(used)
-    base, choice = column(plan.columns["lr"][job.rows]), torch.tensor(plan.columns["schedule"][job.rows], device=plan.device)
+    base = column(plan.columns["lr"][job.rows])
+    if "readout_lr" in plan.columns:
+        base = torch.where(plan.task.readout_mask.to(plan.device), column(plan.columns["readout_lr"][job.rows]), base)
+    h.lr = base.clone()
     if (plan.factors == 1).all():
-        return h, lambda step: base
+        return h, lambda step: None
     factors = torch.tensor(plan.factors.T, dtype=plan.dtype, device=plan.device)
-    return h, lambda step: base * factors[step][choice, None]
+    choice = torch.tensor(plan.columns["schedule"][job.rows], device=plan.device)
+    return h, lambda step: torch.mul(base, factors[step][choice, None], out=h.lr)
 
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
     """Losses, and (w - prox(w)) / lr in the place of the gradient."""
     return task.losses(task.unflatten(w), x, y), (w - task.model.prox(w, x, lr)) / lr
+
+
+def _worker() -> None:
+    """Set up a thread that trains: one thread inside an operation, and numbers below 1e-38 are zero.
+
+    Processors take many times longer with such numbers, which the gradients of a network that
+    has learned everything are.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
 
 
 def _run(plan: Plan, key: str) -> xr.Dataset:
@@ -557,7 +647,7 @@ def _run(plan: Plan, key: str) -> xr.Dataset:
     # one thread inside an operation, several jobs side by side: OpenMP's threads wait on each
     # other and slow down many times over as soon as anything else runs on the machine
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers, initializer=_worker)
     try:
         pending = {pool.submit(_train, run, job) for job in plan.jobs}
         while pending:
@@ -637,5 +727,6 @@ def _written(plan: Plan) -> dict[str, Any]:
         **{name: words(value) for name, value in plan.scalars.items()},
         "steps": plan.steps,
         "sampling": plan.sampling,
+        "autograd": plan.autograd,
         "record": [p.name for p in plan.probes],
     }

@@ -100,6 +100,16 @@ class Task:
         """Number of parameters P of one network."""
         return sum(math.prod(shape) for shape in self.layout.values())
 
+    @property
+    def readout(self) -> tuple[str, ...]:
+        """Names of the last layer's parameters; none if the model does not tell."""
+        return tuple(getattr(self.model, "readout", ()))
+
+    @property
+    def readout_mask(self) -> Tensor:
+        """Which of the P parameters belong to the last layer."""
+        return torch.cat([torch.full((math.prod(s),), name in self.readout) for name, s in self.layout.items()])
+
     def unflatten(self, w: Tensor) -> Params:
         """Parameters (*net, *shape) as views into flat vectors (*net, P)."""
         params, start = {}, 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from itertools import chain
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 
 from descent import Task, data, models, sweep
 from descent.seeding import generator
-from descent.sweep import _batches
+from descent.sweep import _epochs
 
 STEPS, LR = 100, 0.05
 
@@ -37,7 +38,7 @@ def loop(task: Task, seeds: list[int], batch_size: int) -> list[float]:
                 layer.weight.copy_(params[f"W{i}"])
                 layer.bias.zero_()
         optimizer = torch.optim.SGD(net.parameters(), lr=LR)
-        batches = _batches([seed], len(x), batch_size, "shuffle")
+        batches = chain.from_iterable(_epochs([seed], len(x), batch_size, "shuffle"))
         for _ in range(STEPS):
             index = next(batches)[0]
             optimizer.zero_grad()

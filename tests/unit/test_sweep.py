@@ -218,7 +218,7 @@ def test_jobs_cover_the_grid_and_stay_small(networks):
     """Every network is in one job, jobs share optimizer and batch size, and no job outgrows the cache."""
     batch_sizes, rules = [8, None], ["sgd", "adam"]
     arguments = dict(lr=np.linspace(0.1, 1, networks), batch_size=batch_sizes, init_scale=1.0, optimizer=rules, schedule=None,
-                     seed=0, steps=5, record="loss", record_every=5, sampling="shuffle", dtype=torch.float32, device="cpu")  # fmt: skip
+                     seed=0, steps=5, record="loss", record_every=5, sampling="shuffle", autograd=False, dtype=torch.float32, device="cpu")  # fmt: skip
     plan = _plan(TASK, arguments)
     assert sorted(np.concatenate([job.rows for job in plan.jobs]).tolist()) == list(range(4 * networks))
     for job in plan.jobs:
