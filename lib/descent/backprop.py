@@ -51,9 +51,9 @@ def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
 def _cross_entropy(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     log_p = torch.log_softmax(outputs, 1)
     labels = y.expand(len(outputs), -1)[:, None]
-    losses = -log_p.gather(1, labels)[:, 0].mean(1)
+    losses = log_p.gather(1, labels).mean((1, 2)).neg_()
     p = _exp_(log_p)
-    return losses, p.scatter_add_(1, labels, p.new_full((), -1.0).expand(labels.shape))
+    return losses, p.scatter_add_(1, labels, p.new_full((1, 1, 1), -1.0).expand(labels.shape))
 
 
 def _squared_error(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,32 +109,30 @@ class _MLP:
         self.activate, self.derivative = ACTIVATIONS[model.activation]
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
-        self.inputs, last = [x], len(self.factors) - 1
+        self.inputs, self.weights, last = [], [], len(self.factors) - 1
         for i, factor in enumerate(self.factors):
             weight = params[f"W{i}"]
-            z = _product(weight, x, self.room(f"z{i}", weight, *weight.shape[:2], x.shape[-1]))
             if factor != 1.0:
-                z.mul_(factor)
+                weight = torch.mul(weight, factor, out=self.room(f"factor{i}", weight, *weight.shape))
+            z = _product(weight, x, self.room(f"z{i}", weight, *weight.shape[:2], x.shape[-1]))
             if self.model.bias:
                 z.add_(params[f"b{i}"])
-            x = self.activate(z) if i < last else z
             self.inputs.append(x)
+            self.weights.append(weight)
+            x = self.activate(z) if i < last else z
         return x if self.model.output_scale == 1.0 else self.model.output_scale * x
 
     def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
         if self.model.output_scale != 1.0:
             d.mul_(self.model.output_scale)
         for i in reversed(range(len(self.factors))):
-            weight, h, factor = params[f"W{i}"], self.inputs[i], self.factors[i]
+            weight, h = self.weights[i], self.inputs[i]
             product = _product(d, h.mT, self.room(f"W{i}", weight, *weight.shape))
-            torch.mul(product, factor, out=gradients[f"W{i}"])
+            torch.mul(product, self.factors[i], out=gradients[f"W{i}"])
             if self.model.bias:
                 torch.sum(d, 2, keepdim=True, out=gradients[f"b{i}"])
             if i:
-                d = _product(weight.mT, d, self.room(f"d{i}", d, *h.shape))
-                if factor != 1.0:
-                    d.mul_(factor)
-                self.derivative(d, h)
+                d = self.derivative(_product(weight.mT, d, self.room(f"d{i}", d, *h.shape)), h)
 
 
 class _DiagonalLinear:
@@ -151,8 +149,9 @@ class _DiagonalLinear:
     def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
         u, v = params["u"], params["v"]
         slope = _product(d, self.x.mT, self.room("slope", u, len(u), 1, u.shape[-1]))[:, 0].mul_(self.depth)
-        torch.mul(slope, u ** (self.depth - 1), out=gradients["u"])
-        torch.mul(slope.neg_(), v ** (self.depth - 1), out=gradients["v"])
+        u, v = (u, v) if self.depth == 2 else (u ** (self.depth - 1), v ** (self.depth - 1))
+        torch.mul(slope, u, out=gradients["u"])
+        torch.mul(slope.neg_(), v, out=gradients["v"])
 
 
 class _CNN:

@@ -376,6 +376,8 @@ def _job_sizes(plan: Plan, batch_size: int) -> tuple[int, int]:
     """How many networks are worth a thread of their own, and how many to train together at most."""
     task, item = plan.task, torch.finfo(plan.dtype).bits // 8
     batch, whole = (_saved_bytes(task, n) * item / 4 for n in (batch_size, min(SLICE, len(task.data))))
+    if len(set(plan.columns["seed"])) > 1 and batch_size < len(task.data):  # every network gathers its own examples
+        batch += batch_size * math.prod(task.model.input_shape) * item
     weights = task.parameters * item
     if plan.device.type == "cuda":
         free = torch.cuda.mem_get_info(plan.device)[0]
@@ -387,21 +389,21 @@ def _job_sizes(plan: Plan, batch_size: int) -> tuple[int, int]:
 def _saved_bytes(task: Task, examples: int) -> float:
     """Bytes of float32 activations that a backward pass over so many examples keeps, for one network.
 
-    Counted on up to 32 examples and scaled.
+    Counted on up to 32 examples and scaled; the examples themselves do not count.
     """
     part, w, saved = task.part("train"), _initial(task, [0], np.ones(1)), []
     n = min(examples, len(part), 32)
-    y = part.y[..., :n]
+    x, y = part.x[..., :n].clone(), part.y[..., :n].clone()
     leaves = {name: p.requires_grad_() for name, p in task.unflatten(w).items()}
-    own = {p.data_ptr() for p in leaves.values()}
+    given = {p.data_ptr() for p in (x, y, *leaves.values())}
 
     def count(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in own:
+        if tensor.data_ptr() not in given:
             saved.append(tensor.numel() * tensor.element_size())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
-        task.losses(leaves, part.x[..., :n], y)
+        task.losses(leaves, x, y)
     return sum(saved) * examples / n
 
 

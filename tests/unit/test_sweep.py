@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descent import Task, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
-from descent.sweep import WORKING_SET, _plan
+from descent.sweep import WORKING_SET, _plan, _Run, _Training
 
 DIGITS = data.digits(200, val=50)
 TASK = Task(models.MLP((64, 16, 10)), DIGITS)
@@ -56,6 +56,60 @@ def test_alone_and_in_a_grid_are_the_same(model, sampling):
         single = {k: v[i] for (k, v), i in zip(grid.items(), point)}
         alone = train(task, **single, sampling=sampling)
         np.testing.assert_allclose(together.loss.sel(single), alone.loss.squeeze("seed"), rtol=2e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "heavy_ball", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_gradients_written_out_train_as_autograd_does(optimizer, batch_size):
+    arguments = dict(lr=[0.001, 0.01], optimizer=optimizer, batch_size=batch_size, seed=[0, 1], dtype=torch.float64, record=["loss", "weights"], record_every=5)
+    ours, autograd = (train(**arguments, autograd=choice) for choice in (False, True))
+    np.testing.assert_allclose(ours.weights, autograd.weights, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ours.loss, autograd.loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", [models.MLP((64, 16, 10)), models.CNN((1, 8, 8), (4, 4))], ids=["MLP", "CNN"])
+def test_the_last_layer_can_have_its_own_learning_rate(model):
+    task = Task(model, DIGITS)
+    ds = train(task, lr=[0.05, 0.1], readout_lr=[0.0125, 0.2], seed=3, steps=8, schedule=schedules.linear(), record=["weights"], record_every=8, dtype=torch.float64)
+    part, last = task.part("train", dtype=torch.float64), list(task.layout)[-2:]
+    assert set(last) == set(task.readout)
+    w0 = torch.from_numpy(train(task, seed=3, steps=1, record="weights", record_every=[0], dtype=torch.float64).weights.values.reshape(1, -1))
+    for lr in ds.lr.values:
+        for readout_lr in ds.readout_lr.values:
+            params = {name: p[0].clone() for name, p in task.unflatten(w0).items()}
+            for step in range(8):
+                leaves = {name: p.requires_grad_() for name, p in params.items()}
+                gradients = torch.autograd.grad(task.losses(leaves, part.x, part.y), list(leaves.values()))
+                rate = {name: (readout_lr if name in last else lr) * schedules.linear()(step, 8) for name in params}
+                params = {name: (p - rate[name] * g).detach() for (name, p), g in zip(params.items(), gradients)}
+            expected = task.flatten(params, 0)
+            np.testing.assert_allclose(ds.weights.sel(lr=lr, readout_lr=readout_lr).values.ravel(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_model_without_a_last_layer_refuses_a_learning_rate_for_it():
+    with pytest.raises(ValueError, match="Quadratic has none"):
+        train(BOWL, readout_lr=0.1)
+    with pytest.raises(ValueError, match="readout_lr=-1"):
+        train(readout_lr=-1.0)
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_every_step_uses_the_same_memory(batch_size):
+    """What lets a GPU launch a step as one recorded graph: nothing it reads or writes moves."""
+    plan = _plan(TASK, dict(lr=[0.1, 1e9], batch_size=batch_size, init_scale=1.0, optimizer="adam", schedule=schedules.linear(), seed=[0, 1], steps=9,
+                            record="loss", record_every=9, sampling="shuffle", autograd=False, dtype=torch.float32, device="cpu"))  # fmt: skip
+    training = _Training(_Run(plan), plan.jobs[0])
+
+    def places():
+        tensors = [training.w, training.alive, training.diverged_at, training.h.lr, training.h.step, training.batches.index,
+                   *training.state.values(), *training.batches.batch]  # fmt: skip
+        return [t.data_ptr() for t in tensors]
+
+    before = places()
+    for t in range(9):
+        training.step(t)
+    assert places() == before and training.h.step == 9
+    assert training.h.lr.flatten()[0].item() == pytest.approx(0.1 * schedules.linear()(8, 9))
 
 
 def test_a_diverging_neighbour_is_harmless():
