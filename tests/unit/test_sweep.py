@@ -70,7 +70,7 @@ def test_gradients_written_out_train_as_autograd_does(optimizer, batch_size):
 @pytest.mark.parametrize("model", [models.MLP((64, 16, 10)), models.CNN((1, 8, 8), (4, 4))], ids=["MLP", "CNN"])
 def test_the_last_layer_can_have_its_own_learning_rate(model):
     task = Task(model, DIGITS)
-    ds = train(task, lr=[0.05, 0.1], readout_lr=[0.0125, 0.2], seed=3, steps=8, schedule=schedules.linear(), record=["weights"], record_every=8, dtype=torch.float64)
+    ds = train(task, lr=[0.05, 0.1], readout_lr=[0.0125, 0.2], seed=3, steps=8, schedule=schedules.linear(), record="weights", record_every=[8], dtype=torch.float64)
     part, last = task.part("train", dtype=torch.float64), list(task.layout)[-2:]
     assert set(last) == set(task.readout)
     w0 = torch.from_numpy(train(task, seed=3, steps=1, record="weights", record_every=[0], dtype=torch.float64).weights.values.reshape(1, -1))
