@@ -18,6 +18,13 @@ from torch import Tensor
 from descent.models import CNN, MLP, DiagonalLinear, Model, Params
 from descent.task import Task
 
+#: columns of a product below which its transpose is faster on a CPU
+FEW_COLUMNS = 16
+#: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
+SLICE = 5000
+#: examples, times networks, that are evaluated at a time on a CPU, so that activations stay in its cache
+EVALUATED = 8192
+
 
 class Room(dict):
     """Tensors that are used again: asking twice for a name and a shape gives the same memory."""
@@ -28,21 +35,25 @@ class Room(dict):
             self[name, shape] = like.new_zeros(shape)
         return self[name, shape]
 
+    def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
+        """`a @ b` (K, m, n), for a (K, m, r) and b (K, r, n), or b (r, n) if all networks share it.
 
-def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    """`a @ b` into `out` (K, m, n), for a (K, m, r) and b (K, r, n), or (r, n) if all networks share it.
-
-    Batched products that are only inner or outer products of vectors are several times
-    slower in BLAS than elementwise; one large product is faster than a batch of small ones.
-    """
-    if b.ndim == 2:
-        torch.mm(a.reshape(-1, a.shape[-1]), b, out=out.view(-1, out.shape[-1]))
-        return out
-    if a.shape[-1] == 1:
-        return torch.mul(a, b, out=out)
-    if a.shape[-2] == 1 and a.device.type == "cpu":
-        return torch.sum(a.mT * b, 1, keepdim=True, out=out)
-    return torch.bmm(a, b, out=out)
+        BLAS multiplies one large matrix faster than many small ones, is several times slower
+        than elementwise work where a product is one of vectors, and on a CPU slow where the result has
+        few columns: then the transposed product is taken.
+        """
+        K, m, n = *a.shape[:2], b.shape[-1]
+        if b.ndim == 2:
+            out = self(name, a, K, m, n)
+            torch.mm(a.reshape(K * m, -1), b, out=out.view(K * m, n))
+            return out
+        if a.shape[-1] == 1:
+            return torch.mul(a, b, out=self(name, a, K, m, n))
+        if a.device.type == "cpu" and m == 1:
+            return torch.sum(a.mT * b, 1, keepdim=True, out=self(name, a, K, m, n))
+        if a.device.type == "cpu" and n < FEW_COLUMNS:
+            return torch.bmm(b.mT, a.mT, out=self(name, a, K, n, m)).mT
+        return torch.bmm(a, b, out=self(name, a, K, m, n))
 
 
 # -- the outer end: losses ---------------------------------------------------------------
@@ -114,7 +125,7 @@ class _MLP:
             weight = params[f"W{i}"]
             if factor != 1.0:
                 weight = torch.mul(weight, factor, out=self.room(f"factor{i}", weight, *weight.shape))
-            z = _product(weight, x, self.room(f"z{i}", weight, *weight.shape[:2], x.shape[-1]))
+            z = self.room.product(f"z{i}", weight, x)
             if self.model.bias:
                 z.add_(params[f"b{i}"])
             self.inputs.append(x)
@@ -127,12 +138,11 @@ class _MLP:
             d.mul_(self.model.output_scale)
         for i in reversed(range(len(self.factors))):
             weight, h = self.weights[i], self.inputs[i]
-            product = _product(d, h.mT, self.room(f"W{i}", weight, *weight.shape))
-            torch.mul(product, self.factors[i], out=gradients[f"W{i}"])
+            torch.mul(self.room.product(f"W{i}", d, h.mT), self.factors[i], out=gradients[f"W{i}"])
             if self.model.bias:
                 torch.sum(d, 2, keepdim=True, out=gradients[f"b{i}"])
             if i:
-                d = self.derivative(_product(weight.mT, d, self.room(f"d{i}", d, *h.shape)), h)
+                d = self.derivative(self.room.product(f"d{i}", weight.mT, d), h)
 
 
 class _DiagonalLinear:
@@ -144,11 +154,11 @@ class _DiagonalLinear:
     def forward(self, params: Params, x: Tensor) -> Tensor:
         u, v = params["u"], params["v"]
         self.x, beta = x, (u**self.depth - v**self.depth)[:, None]
-        return _product(beta, x, self.room("z", u, len(u), 1, x.shape[-1]))
+        return self.room.product("z", beta, x)
 
     def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
         u, v = params["u"], params["v"]
-        slope = _product(d, self.x.mT, self.room("slope", u, len(u), 1, u.shape[-1]))[:, 0].mul_(self.depth)
+        slope = self.room.product("slope", d, self.x.mT)[:, 0].mul_(self.depth)
         u, v = (u, v) if self.depth == 2 else (u ** (self.depth - 1), v ** (self.depth - 1))
         torch.mul(slope, u, out=gradients["u"])
         torch.mul(slope.neg_(), v, out=gradients["v"])
@@ -171,24 +181,21 @@ class _CNN:
             columns = room(f"columns{i}", weight, k, channels, 3, 3, height, width, samples)
             columns.copy_(padded.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 1, 5, 6, 2, 3, 4))
             columns = columns.view(k, channels * 9, -1)
-            z = room(f"z{i}", weight, K, out, height * width * samples)
-            _product(params[f"C{i}"].flatten(2), columns if k == K else columns[0], z)
-            z.add_(params[f"c{i}"][..., None]).relu_()
-            z = z.view(K, out, height, width, samples)
+            z = room.product(f"z{i}", params[f"C{i}"].flatten(2), columns if k == K else columns[0])
+            z = z.add_(params[f"c{i}"][..., None]).relu_().reshape(K, out, height, width, samples)
             # 2 x 2 average pooling; a last odd row or column is left out
             corners = [z[:, :, a : height // 2 * 2 : 2, b : width // 2 * 2 : 2] for a in (0, 1) for b in (0, 1)]
             image = (corners[0] + corners[1]).add_(corners[2]).add_(corners[3]).mul_(0.25)
             self.layers.append((columns, z))
         self.features = image
-        output = room("output", weight, K, weight.shape[1], image.shape[-1])
-        return _product(weight, image.view(K, weight.shape[2], -1), output).add_(params["b"])
+        return room.product("output", weight, image.reshape(K, weight.shape[2], -1)).add_(params["b"])
 
     def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
         room, weight, features = self.room, params["W"], self.features
-        K, flat = len(d), features.view(len(d), -1, features.shape[-1])
-        gradients["W"].copy_(_product(d, flat.mT, room("W", d, *weight.shape)))
+        K, flat = len(d), features.reshape(len(d), -1, features.shape[-1])
+        gradients["W"].copy_(room.product("W", d, flat.mT))
         torch.sum(d, 2, keepdim=True, out=gradients["b"])
-        d = _product(weight.mT, d, room("features", d, *flat.shape)).view(features.shape)
+        d = room.product("features", weight.mT, d).reshape(features.shape)
         for i in reversed(range(len(self.layers))):
             columns, z = self.layers[i]
             kernel = params[f"C{i}"]
@@ -200,13 +207,12 @@ class _CNN:
             _aten.threshold_backward.grad_input(spread, z, 0, grad_input=spread)
             d = spread.view(K, out, -1)
             shared = columns if len(columns) == K else columns[0]
-            product = _product(d, shared.mT, room(f"C{i}", d, K, out, columns.shape[1]))
-            gradients[f"C{i}"].copy_(product.view(kernel.shape))
+            gradients[f"C{i}"].copy_(room.product(f"C{i}", d, shared.mT).reshape(kernel.shape))
             torch.sum(d, 2, out=gradients[f"c{i}"])
             if i:
                 channels = kernel.shape[2]
-                patches = _product(kernel.flatten(2).mT, d, room(f"patches{i}", d, K, columns.shape[1], d.shape[2]))
-                patches = patches.view(K, channels, 3, 3, height, width, samples)
+                patches = room.product(f"patches{i}", kernel.flatten(2).mT, d)
+                patches = patches.reshape(K, channels, 3, 3, height, width, samples)
                 padded = room(f"sum{i}", d, K, channels, height + 2, width + 2, samples).zero_()
                 for a in range(3):
                     for b in range(3):
@@ -246,3 +252,14 @@ class Gradients:
         losses, d = LOSSES[self.task.loss](self.family.forward(self.params, x), y)
         self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
         return losses, self.gradient
+
+    def outputs(self, w: Tensor, x: Tensor) -> Tensor:
+        """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share."""
+        params = self.task.unflatten(w)
+        if self.family is None:
+            slices, forward = x.split(SLICE, dim=-1), self.task.model.apply
+        else:
+            few = SLICE if w.device.type != "cpu" else max(64, EVALUATED // len(w))
+            slices, forward = x.split(few, dim=-1), lambda params, x: self.family.forward(params, x).clone()
+        with torch.no_grad():
+            return torch.cat([forward(params, x) for x in slices], dim=-1)

@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descent import Task, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
+from descent import Task, backprop, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
 from descent.sweep import WORKING_SET, _plan, _Run, _Training
 
 DIGITS = data.digits(200, val=50)
@@ -233,10 +233,13 @@ def test_an_interrupt_keeps_what_is_done(stored):
     assert not list(stored.iterdir())
 
 
-def test_evaluation_in_slices_is_the_whole(monkeypatch):
-    whole = train(record=["loss", "val_accuracy"])
-    monkeypatch.setattr(probes, "SLICE", 7)
-    np.testing.assert_allclose(train(record=["loss", "val_accuracy"]).loss, whole.loss, rtol=1e-5)
+@pytest.mark.parametrize("autograd", [False, True])
+def test_evaluation_in_slices_is_the_whole(monkeypatch, autograd):
+    whole = train(record=["loss", "val_accuracy"], dtype=torch.float64, autograd=autograd)
+    monkeypatch.setattr(backprop, "SLICE", 7)
+    monkeypatch.setattr(backprop, "EVALUATED", 70)
+    sliced = train(record=["loss", "val_accuracy"], dtype=torch.float64, autograd=autograd)
+    xr.testing.assert_allclose(whole, sliced, rtol=1e-12)
 
 
 def test_a_failing_probe_stops_the_sweep_with_its_own_error():

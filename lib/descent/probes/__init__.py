@@ -14,12 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from descent.backprop import Gradients
 from descent.models import Params
 from descent.task import Part, Task
-
-
-#: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
-SLICE = 5000
 
 
 @dataclass
@@ -28,13 +25,14 @@ class Networks:
 
     Attributes:
         task: what they are trained on.
-        w: their parameters now, (K, P).
+        w: their parameters now, (K, P). The next step overwrites them: keep a clone, if anything.
         w0: their parameters at initialization, (K, P).
         step: updates done.
         h: their hyperparameters, tensors (K, 1).
         batch_size: examples per update.
         seeds: seed of each network, (K,).
         parts: the data, "train", "val" and "test", on the device.
+        gradients: what computes their outputs and gradients.
         memory: kept from one measurement to the next, for probes that start where they ended.
     """
 
@@ -46,6 +44,7 @@ class Networks:
     batch_size: int
     seeds: list[int]
     parts: Mapping[str, Part]
+    gradients: Gradients
     memory: dict[str, Any] = field(default_factory=dict)
     _outputs: dict[str, Tensor] = field(default_factory=dict)
 
@@ -55,11 +54,9 @@ class Networks:
         return self.task.unflatten(self.w)
 
     def outputs(self, which: str = "train") -> Tensor:
-        """Outputs on a part of the data, (K, outputs, n), computed once per measurement in slices of `SLICE`."""
+        """Outputs on a part of the data, (K, outputs, n), computed once per measurement."""
         if which not in self._outputs:
-            with torch.no_grad():
-                slices = self.parts[which].x.split(SLICE, dim=-1)
-                self._outputs[which] = torch.cat([self.task.model.apply(self.params, x) for x in slices], dim=-1)
+            self._outputs[which] = self.gradients.outputs(self.w, self.parts[which].x)
         return self._outputs[which]
 
 

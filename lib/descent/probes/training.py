@@ -34,7 +34,7 @@ for _which in ("train", "val", "test"):
 
 def _gradient(networks: Networks) -> Tensor:
     part = networks.parts["train"]
-    return networks.task.losses_and_gradients(networks.w, part.x, part.y)[1]
+    return networks.gradients(networks.w, part.x, part.y)[1]
 
 
 def _example_losses(networks: Networks) -> Tensor:
