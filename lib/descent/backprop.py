@@ -253,6 +253,10 @@ class Gradients:
         self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
         return losses, self.gradient
 
+    def forget(self) -> None:
+        """Free the memory that is used again, before it is wanted for another number of networks."""
+        self.room.clear()
+
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
         """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share."""
         params = self.task.unflatten(w)

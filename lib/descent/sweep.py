@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as once
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -440,34 +440,41 @@ class _Minibatches:
     def __init__(self, plan: Plan, job: Job, part: Part) -> None:
         own = plan.columns["seed"][job.rows].tolist()
         unique = sorted(set(own))
-        self.part, self.whole = part, plan.sampling == "shuffle" and job.batch_size == len(part)
-        self.epochs = _epochs(unique, len(part), job.batch_size, plan.sampling)
-        self.row = torch.tensor([unique.index(s) for s in own] if len(unique) > 1 else [0])
-        self.shape = (job.batch_size,) if len(unique) == 1 else (len(own), job.batch_size)
+        self.part, self.size = part, job.batch_size
+        self.whole, self.shared = plan.sampling == "shuffle" and job.batch_size == len(part), len(unique) == 1
+        self.epochs, self.left = _epochs(unique, len(part), job.batch_size, plan.sampling), iter(())
         # samples first, so that a batch is gathered by copying whole examples
         self.sources = [t.movedim(-1, 0).contiguous() for t in (part.x, part.y)]
-        self.index = torch.zeros(math.prod(self.shape), dtype=torch.int64, device=part.x.device)
-        self.batch = [t.new_empty(len(self.index), *t.shape[1:]) for t in self.sources]
-        self.views = tuple(t.unflatten(0, self.shape).movedim(len(self.shape) - 1, -1) for t in self.batch)
-        self.left: Iterator[Tensor] = iter(())
+        self._serve(torch.tensor([0] if self.shared else [unique.index(s) for s in own], device=part.x.device))
+
+    def _serve(self, row: Tensor) -> None:
+        """Make room for networks whose seeds are these rows of an epoch."""
+        self.row, shape = row, (self.size,) if self.shared else (len(row), self.size)
+        self.index = row.new_zeros(len(row), self.size)
+        self.batch = [t.new_empty(self.index.numel(), *t.shape[1:]) for t in self.sources]
+        self.views = tuple(t.unflatten(0, shape).movedim(len(shape) - 1, -1) for t in self.batch)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these networks only."""
+        if not self.shared:
+            self._serve(self.row[rows])
 
     def turn(self) -> None:
         """Go on to the next step's examples."""
         if self.whole:
             return
-        index = next(self.left, None)
-        if index is None:
-            epoch = next(self.epochs)[:, self.row].flatten(1).to(self.index.device, non_blocking=True)
-            self.left = iter(epoch)
-            index = next(self.left)
-        self.index.copy_(index)
+        step = next(self.left, None)
+        if step is None:
+            self.left = iter(next(self.epochs).to(self.row.device, non_blocking=True))
+            step = next(self.left)
+        torch.index_select(step, 0, self.row, out=self.index)
 
     def gather(self) -> tuple[Tensor, Tensor]:
         """x (*net?, *features, size) and y of this step, valid until the next."""
         if self.whole:
             return self.part.x, self.part.y
         for source, batch in zip(self.sources, self.batch):
-            torch.index_select(source, 0, self.index, out=batch)
+            torch.index_select(source, 0, self.index.view(-1), out=batch)
         return self.views
 
 
@@ -504,30 +511,31 @@ class _Training:
     """The networks of one job and their next update, all in place: the same memory at every step."""
 
     def __init__(self, run: _Run, job: Job) -> None:
-        plan, rows = run.plan, job.rows
-        K, device = len(rows), plan.device
-        self.task, self.optimizer, self.cuda = plan.task, job.optimizer, device.type == "cuda"
-        own_seeds = plan.columns["seed"][rows].tolist()
-        self.w = _initial(plan.task, own_seeds, plan.columns["init_scale"][rows]).to(device, plan.dtype)
+        plan, device = run.plan, run.plan.device
+        self.run, self.rows, self.task, self.optimizer = run, job.rows, plan.task, job.optimizer
+        self.cuda, seeds = device.type == "cuda", plan.columns["seed"][job.rows].tolist()
+        self.w = _initial(plan.task, seeds, plan.columns["init_scale"][job.rows]).to(device, plan.dtype)
         self.state = {name: torch.zeros_like(self.w) for name in job.optimizer.buffers}
         self.h, self.rate = _hyperparameters(plan, job)
         self.batches = _Minibatches(plan, job, run.parts["train"])
         self.gradients = Gradients(plan.task, plan.autograd)
-        self.alive, self.all_alive = torch.ones(K, dtype=torch.bool, device=device), True
-        self.diverged_at = torch.full((K,), torch.nan, device=device, dtype=torch.float64)
+        self.alive, self.all_alive = torch.ones(len(job.rows), dtype=torch.bool, device=device), True
+        self.diverged_at = torch.full((len(job.rows),), torch.nan, device=device, dtype=torch.float64)
         self.bound: Tensor | None = None
         self.update = self._update
-        self.networks = Networks(plan.task, self.w, self.w.clone(), 0, self.h, job.batch_size, own_seeds, run.parts, self.gradients)
+        self.networks = Networks(plan.task, self.w, self.w.clone(), 0, self.h, job.batch_size, seeds, run.parts, self.gradients)
 
-    @property
-    def over(self) -> bool:
-        """Whether every network has diverged. Not asked on a GPU, which would have to wait for the answer."""
-        return not self.cuda and not self.all_alive and not self.alive.any()
+    def measure(self, t: int, column: int) -> None:
+        """Record every probe after t updates."""
+        self.rate.set(min(t, self.run.plan.steps - 1), self.h)
+        self.networks.step, self.networks._outputs = t, {}
+        for probe in self.run.plan.probes:
+            self.run.keep(probe, self.rows, column, probe.measure(self.networks), self.alive)
 
     def step(self, t: int) -> None:
         """The update number t, counted from 0."""
         self.batches.turn()
-        self.rate(t)
+        self.rate.set(t, self.h)
         if self.cuda and t == 1:  # the first step has set the bound; the rest of them are alike
             self.update = _captured(self._update, [self.w, self.alive, self.diverged_at, self.h.step, *self.state.values()])
         self.update()
@@ -552,6 +560,30 @@ class _Training:
         for name, value in state.items():
             self.state[name].copy_(value)
         w.add_(change if self.all_alive else torch.where(self.alive[:, None], change, 0.0))
+
+    def drop_the_lost(self) -> None:
+        """Go on without the networks that have diverged, once they are half of all.
+
+        On a CPU only: a GPU would have to wait for the count, and its recorded step has a fixed size.
+        """
+        if self.cuda or self.all_alive or 2 * self.alive.count_nonzero() > len(self.alive):
+            return
+        self.store()
+        kept = self.alive.nonzero()[:, 0]
+        self.w, self.bound, self.alive, self.diverged_at = (t[kept] for t in (self.w, self.bound, self.alive, self.diverged_at))
+        self.state = {name: value[kept] for name, value in self.state.items()}
+        for name, value in vars(self.h).items():
+            if isinstance(value, Tensor) and value.ndim:
+                setattr(self.h, name, value[kept])
+        self.rate.keep(kept)
+        self.batches.keep(kept)
+        self.gradients.forget()
+        n, self.rows, self.all_alive = self.networks, self.rows[kept.numpy()], True
+        self.networks = replace(n, w=self.w, w0=n.w0[kept], seeds=[n.seeds[i] for i in kept.tolist()], memory={}, _outputs={})
+
+    def store(self) -> None:
+        """Write down which of the networks have diverged, and when."""
+        self.run.diverged_at[self.rows] = self.diverged_at.cpu().numpy()
 
 
 def _captured(update: Callable[[], None], changing: Sequence[Tensor]) -> Callable[[], None]:
@@ -579,31 +611,46 @@ def _captured(update: Callable[[], None], changing: Sequence[Tensor]) -> Callabl
 
 def _train(run: _Run, job: Job) -> None:
     """Train the networks of one job and record them."""
-    plan, rows, training = run.plan, job.rows, _Training(run, job)
-    networks, columns = training.networks, {step: i for i, step in enumerate(plan.record_steps)}
-    reported = 0
+    plan, training, reported = run.plan, _Training(run, job), 0
+    columns = {step: i for i, step in enumerate(plan.record_steps)}
     for t in range(plan.steps + 1):
         if t in columns:
-            training.rate(min(t, plan.steps - 1))
-            networks.step, networks._outputs = t, {}
-            for probe in plan.probes:
-                run.keep(probe, rows, columns[t], probe.measure(networks), training.alive)
+            training.measure(t, columns[t])
         if t - reported >= REPORT:
-            run.advance(len(rows), t - reported)
+            run.advance(len(job.rows), t - reported)
             reported = t
-        if t == plan.steps or run.stop.is_set() or training.over:
+            training.drop_the_lost()
+        if t == plan.steps or run.stop.is_set() or not len(training.rows):
             break
         training.step(t)
-    run.diverged_at[rows] = training.diverged_at.cpu().numpy()
-    run.advance(len(rows), plan.steps - reported)
+    training.store()
+    run.advance(len(job.rows), plan.steps - reported)
 
 
-def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[int], None]]:
-    """The job's hyperparameters, and a function of the step that sets the learning rate among them.
+@dataclass
+class _Rate:
+    """The learning rate of each network at each step, written into `h.lr`.
 
-    They are tensors (K, 1), so that each network has its own; the learning rate is (K, P) where
-    the last layer has another one than the rest.
+    Attributes:
+        base: before the schedule, (K, 1), or (K, P) where the last layer has another one than the rest.
+        factors: of the schedules, (steps, schedules); None if they are all 1.
+        choice: each network's schedule, (K,).
     """
+
+    base: Tensor
+    factors: Tensor | None
+    choice: Tensor
+
+    def set(self, step: int, h: SimpleNamespace) -> None:
+        if self.factors is not None:
+            torch.mul(self.base, self.factors[step][self.choice, None], out=h.lr)
+
+    def keep(self, rows: Tensor) -> None:
+        self.base, self.choice = self.base[rows], self.choice[rows]
+
+
+def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, _Rate]:
+    """The job's hyperparameters as tensors (K, 1), so that each network has its own, and its learning rates."""
 
     def column(values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=plan.dtype, device=plan.device)[:, None]
@@ -622,11 +669,9 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, Callable[[i
     if "readout_lr" in plan.columns:
         base = torch.where(plan.task.readout_mask.to(plan.device), column(plan.columns["readout_lr"][job.rows]), base)
     h.lr = base.clone()
-    if (plan.factors == 1).all():
-        return h, lambda step: None
-    factors = torch.tensor(plan.factors.T, dtype=plan.dtype, device=plan.device)
-    choice = torch.tensor(plan.columns["schedule"][job.rows], device=plan.device)
-    return h, lambda step: torch.mul(base, factors[step][choice, None], out=h.lr)
+    constant = (plan.factors == 1).all()
+    factors = None if constant else torch.tensor(plan.factors.T, dtype=plan.dtype, device=plan.device)
+    return h, _Rate(base, factors, torch.tensor(plan.columns["schedule"][job.rows], device=plan.device))
 
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:

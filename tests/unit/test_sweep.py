@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descent import Task, backprop, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
-from descent.sweep import WORKING_SET, _plan, _Run, _Training
+from descent.sweep import REPORT, WORKING_SET, _plan, _Run, _Training
 
 DIGITS = data.digits(200, val=50)
 TASK = Task(models.MLP((64, 16, 10)), DIGITS)
@@ -123,6 +123,31 @@ def test_a_diverging_neighbour_is_harmless():
     assert mixed.diverged_at.sel(lr=0.6).item() == first
     after = mixed.loss.sel(lr=3.0).where(mixed.step > mixed.diverged_at.sel(lr=3.0), drop=True)
     assert after.isnull().all() and after.size > 0
+
+
+@pytest.mark.parametrize("arguments", [
+    dict(batch_size=16, seed=[0, 1, 2]), dict(batch_size=16), dict(optimizer="adam", schedule=schedules.linear()), dict(momentum=0.5, optimizer="heavy_ball", clip=1e9),
+], ids=["own batches", "shared batches", "adam", "momentum"])  # fmt: skip
+def test_going_on_without_the_lost_changes_nothing(arguments, monkeypatch):
+    """Most networks diverge at once; the rest, and what is recorded of them, do not notice that these are left out."""
+    adam = arguments.get("optimizer") == "adam"
+    lr = [0.001, 1e15, 0.002, 2e15, 3e15, 4e15] if adam else [0.01, 1e6, 0.02, 2e6, 3e6, 4e6]
+    arguments = dict(lr=lr, steps=100, record=["loss", "distance", "overlap", "val_accuracy"], record_every=10) | arguments
+    dropped = train(**arguments)
+    lost = dropped.diverged_at.notnull()
+    assert lost.mean() == 4 / 6 and (lost == (dropped.lr > 1)).all() and dropped.diverged_at.max() < REPORT
+    monkeypatch.setattr(_Training, "drop_the_lost", lambda training: None)
+    kept = train(**arguments)
+    for name in dropped.data_vars:
+        np.testing.assert_array_equal(kept[name], dropped[name])
+    alone = train(**arguments | {"lr": [0.001, 0.002] if adam else [0.01, 0.02]})
+    xr.testing.assert_allclose(alone, dropped.sel(lr=alone.lr), rtol=2e-4)
+
+
+@pytest.mark.timeout(20)
+def test_when_all_are_lost_the_rest_is_skipped():
+    ds = train(lr=[1e9, 2e9], batch_size=16, steps=10**5, record_every=[0, 10**5])
+    assert ds.diverged_at.notnull().all() and ds.loss[:, :, 1].isnull().all()
 
 
 def test_nan_in_the_loss_freezes_only_its_network():

@@ -1,4 +1,4 @@
-"""The machine: what hardware is here, how fast it is, and how long a sweep will take on it."""
+"""The machine: what hardware is here, how fast it is, and what a sweep will make of it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import inspect
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from descent.task import Task
@@ -30,24 +29,16 @@ class Speed:
 
     Attributes:
         name: what it is.
-        flops: floating-point operations per second of a large float32 matrix product.
+        flops: floating-point operations per second of a large float32 matrix product: the peak that is measured against.
+        small: the same of a batch of small matrix products, as networks trained together need.
         bandwidth: bytes per second read and written when a tensor too large for the caches is copied.
-        small: floating-point operations per second of a batch of small matrix products, as networks trained together need.
-        convolution: the same of a small grouped convolution and its gradient.
-        cached: bytes per second of elementwise work on tensors that fit a core's cache.
-        fresh: the same on large tensors, whose results need new memory from the system.
-        functions: numbers per second of tanh, exp and their like.
-        overhead: seconds that one small PyTorch operation takes inside a training step, Python's share included.
+        overhead: seconds that one small PyTorch operation takes, Python's share included.
     """
 
     name: str
     flops: float
-    bandwidth: float
     small: float
-    convolution: float
-    cached: float
-    fresh: float
-    functions: float
+    bandwidth: float
     overhead: float
 
 
@@ -125,21 +116,14 @@ def _speed(name: str, device: str) -> Speed:
     wait = torch.cuda.synchronize if gpu else (lambda: None)
     a = torch.randn(8192 if gpu else 768, 8192 if gpu else 768, device=device)
     flops = 2 * len(a) ** 3 / _best(lambda: a @ a, wait, 8)
-    large, small = (torch.zeros(n, device=device) for n in (2**28 if gpu else 2**23, 2**22 if gpu else 2**16))
+    weights, inputs = torch.randn(48, 64, 64, device=device), torch.randn(48, 64, 64, device=device)
+    small = 48 * 2 * 64**3 / _best(lambda: torch.bmm(weights, inputs), wait, 20)
+    large = torch.zeros(2**28 if gpu else 2**23, device=device)
     other = torch.empty_like(large)
     bandwidth = 2 * 4 * len(large) / _best(lambda: other.copy_(large), wait, 5)
-    cached = 3 * 4 * len(small) / _best(lambda: small + small, wait, 20)
-    fresh = 2 * 4 * len(large) / _best(lambda: torch.relu(large), wait, 4)
-    functions = len(small) / _best(lambda: torch.tanh(small), wait, 20)
-    weights, inputs = torch.randn(48, 64, 64, device=device), torch.randn(48, 64, 64, device=device)
-    batched = 48 * 2 * 64**3 / _best(lambda: torch.bmm(weights, inputs), wait, 20)
-    kernels, images = torch.randn(32, 16, 3, 3, device=device, requires_grad=True), torch.randn(64, 32, 8, 8, device=device)
-    convolve = lambda: torch.autograd.grad(F.conv2d(images, kernels, padding=1, groups=2).sum(), kernels)
-    convolution = 2 * (2 * 64 * 64 * 32 * 16 * 9) / _best(convolve, wait, 8)
-    square = torch.zeros(8, 8, device=device, requires_grad=True)
-    step = lambda: torch.autograd.grad(torch.tanh(square @ square).square().sum(), square)
-    overhead = _best(lambda: [step() for _ in range(20)], wait, 20) / 20 / cost(step).operations
-    return Speed(name, flops, bandwidth, batched, convolution, cached, fresh, functions, overhead)
+    one = torch.zeros(1, device=device)
+    overhead = _best(lambda: [one + one for _ in range(100)], wait, 20) / 100
+    return Speed(name, flops, small, bandwidth, overhead)
 
 
 @cache
@@ -163,87 +147,35 @@ def describe() -> Device:
     )
 
 
-# -- how long a sweep will take ----------------------------------------------------------
-
-
-class _Count(TorchDispatchMode):
-    """Counts operations, and the bytes that each reads and writes, in small and in large tensors."""
-
-    #: bytes of an operation's tensors above which they come from main memory
-    CACHE = 4e6
-    #: operations that only look at a tensor differently
-    FREE = {"view", "_unsafe_view", "expand", "permute", "transpose", "slice", "select", "squeeze", "unsqueeze", "detach",
-            "alias", "as_strided", "split", "split_with_sizes", "unbind", "t"}  # fmt: skip
-    FUNCTIONS = {"tanh", "exp", "log", "elu", "_softmax", "_log_softmax", "_log_softmax_backward_data", "pow", "randperm"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations, self.functions, self.cached, self.fresh = 0, 0.0, 0.0, 0.0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.operations += 1
-        name = func.overloadpacket.__name__
-        if name in self.FUNCTIONS:
-            self.functions += out.numel()
-        elif name not in self.FREE:
-            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
-            size = sum(t.numel() * t.element_size() for t in tensors)
-            if size > self.CACHE:
-                self.fresh += size
-            else:
-                self.cached += size
-        return out
+# -- what a sweep makes of it ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a piece of training does: FLOPs of products and of convolutions, functions evaluated,
-    bytes moved in the cache and in fresh memory, operations started."""
+class Throughput:
+    """How fast a sweep trains, and what share of the machine's peak that is.
 
-    products: float
-    convolutions: float
-    functions: float
-    cached: float
-    fresh: float
-    operations: float
+    Attributes:
+        flops: floating-point operations per second in matrix products and convolutions, all workers together.
+        share: of the measured peak of the cores or the GPU that the workers use, 0 to 1.
+        updates: updates of single networks per second.
+        seconds: that the whole sweep will take, measurements included.
+    """
 
-    def seconds(self, speed: Speed) -> float:
-        """The sum of the time for arithmetic, for moving data and for starting operations."""
-        arithmetic = self.products / speed.small + self.convolutions / speed.convolution
-        arithmetic += self.functions / speed.functions
-        moving = self.cached / speed.cached + self.fresh / speed.fresh
-        return arithmetic + moving + self.operations * speed.overhead
+    flops: float
+    share: float
+    updates: float
+    seconds: float
 
-
-def cost(work: Callable[[], Any]) -> Cost:
-    """The cost of `work`, counted while it runs once."""
-    counter = _Count()
-    with FlopCounterMode(display=False) as flops, counter:
-        work()
-    counts = flops.get_flop_counts().get("Global", {})
-    convolutions = sum(n for operation, n in counts.items() if "conv" in str(operation))
-    return Cost(flops.get_total_flops() - convolutions, convolutions, counter.functions, counter.cached, counter.fresh, counter.operations)
+    def __repr__(self) -> str:
+        return f"{self.flops / 1e9:.3g} GFLOP/s, {self.share:.0%} of the peak; {self.updates:.3g} updates/s; {self.seconds:.2g} s in all"
 
 
-class _After:
-    """In the place of a run's stop signal: set once it has been asked `steps` times, which is once a step."""
+def throughput(task: Task, workers: int | None = None, **arguments: Any) -> Throughput:
+    """What `sweep(task, **arguments)` will achieve on this machine, before it starts.
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
-def expected_seconds(task: Task, workers: int | None = None, **arguments: Any) -> float:
-    """Seconds that `sweep(task, **arguments)` will take on this machine, before it starts.
-
-    Of each kind of job, two steps and two measurements are run and counted, and the counts
-    are priced with the measured speeds of `describe()`. On a machine with nothing else to
-    do, expect it within a factor of three. A network that diverges or a result from the
-    cache takes less.
+    Of each kind of job, a few steps and two measurements are run and timed, on one worker. On a
+    machine with nothing else to do, expect the seconds to come true within a factor of three:
+    workers side by side share caches and memory. A network that diverges or a result from the cache takes less.
 
     Args:
         workers: jobs that run side by side; by default one per core, or one on a GPU.
@@ -254,32 +186,50 @@ def expected_seconds(task: Task, workers: int | None = None, **arguments: Any) -
     """
     parameters = inspect.signature(_engine().sweep).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    wanted = {k: v for k, v in (defaults | arguments).items() if k != "cache"}
-    plan = _engine()._plan(task, wanted)
-    machine = describe()
-    speed = machine.gpu if plan.device.type == "cuda" else machine.core
-    kinds: dict[tuple, float] = {}
-    seconds = []
-    for job in plan.jobs:
-        kind = job.optimizer.name, job.batch_size, len(job.rows)
-        if kind not in kinds:
-            kinds[kind] = _job_seconds(plan, job, speed)
-        seconds.append(kinds[kind])
-    return max(max(seconds), sum(seconds) / (workers or _engine()._workers(plan.device)))
+    plan = _engine()._plan(task, {k: v for k, v in (defaults | arguments).items() if k != "cache"})
+    workers = min(workers or _engine()._workers(plan.device), len(plan.jobs))
+    kinds = {(job.optimizer.name, job.batch_size, len(job.rows)): job for job in plan.jobs}
+    with ThreadPoolExecutor(1, initializer=_engine()._worker) as pool:
+        timed = {kind: pool.submit(_job_seconds, plan, job).result() for kind, job in kinds.items()}
+    steps, wholes = zip(*(timed[job.optimizer.name, job.batch_size, len(job.rows)] for job in plan.jobs))
+    seconds, machine = max(max(wholes), sum(wholes) / workers), describe()
+    flops = sum(len(job.rows) * step_flops(task, job.batch_size) for job in plan.jobs) * workers / sum(steps)
+    peak = machine.gpu.flops if plan.device.type == "cuda" else machine.core.flops * workers
+    return Throughput(flops, flops / peak, plan.networks * workers / sum(steps), seconds)
 
 
-def _job_seconds(plan: Any, job: Any, speed: Speed) -> float:
-    def run(steps: int, record: list[int]) -> float:
-        part = _engine()._Run(replace(plan, record_steps=record))
-        part.stop = _After(steps)
-        return cost(lambda: _engine()._train(part, job)).seconds(speed)
+def step_flops(task: Task, batch_size: int) -> float:
+    """Floating-point operations in the matrix products and convolutions of one network's gradient, counted while it runs."""
+    part, w = task.part("train"), _engine()._initial(task, [0], np.ones(1))
+    y = part.y[..., :batch_size]
+    with FlopCounterMode(display=False) as counted:
+        task.losses_and_gradients(w, part.x[..., :batch_size], y)
+    return counted.get_total_flops()
 
-    start, once, twice = run(0, []), run(0, [0]), run(1, [0, 1])
-    step = run(1, []) - start
+
+def _job_seconds(plan: Any, job: Any) -> tuple[float, float]:
+    """Seconds of one step and of the whole job, on this thread."""
+    gpu = plan.device.type == "cuda"
+
+    def seconds(work: Callable[[], Any]) -> float:
+        # a thread's processor time leaves out other programs; a GPU has to be waited for
+        clock = time.perf_counter if gpu else time.thread_time
+        start = clock()
+        work()
+        if gpu:
+            torch.cuda.synchronize()
+        return clock() - start
+
+    trainings = []
+    run = _engine()._Run(replace(plan, record_steps=[0, 1]))
+    start = seconds(lambda: trainings.append(_engine()._Training(run, job)))
+    training, steps = trainings[0], min(plan.steps, 8)
+    measurements = [seconds(lambda: training.measure(0, 0))]
+    step = min(seconds(lambda: training.step(t)) for t in range(steps))
+    measurements.append(seconds(lambda: training.measure(steps, 1)))
     # the first measurement is dearer than later ones, which start where the last one ended
-    first, later = once - start, twice - once - step
-    measurements = len(plan.record_steps)
-    return start + plan.steps * step + (measurements > 0) * first + max(measurements - 1, 0) * later
+    count = len(plan.record_steps)
+    return step, start + plan.steps * step + (count > 0) * measurements[0] + max(count - 1, 0) * measurements[1]
 
 
 def _engine() -> ModuleType:
