@@ -20,6 +20,8 @@ from descent.task import Task
 
 #: columns of a product below which its transpose is faster on a CPU
 FEW_COLUMNS = 16
+#: numbers in a weight matrix from which on its gradient is not worth copying
+LARGE = 2**14
 #: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
 SLICE = 5000
 #: examples, times networks, that are evaluated at a time on a CPU, so that activations stay in its cache
@@ -138,7 +140,10 @@ class _MLP:
             d.mul_(self.model.output_scale)
         for i in reversed(range(len(self.factors))):
             weight, h = self.weights[i], self.inputs[i]
-            torch.mul(self.room.product(f"W{i}", d, h.mT), self.factors[i], out=gradients[f"W{i}"])
+            if weight[0].numel() >= LARGE and h.ndim == 3 and self.factors[i] == 1.0:
+                torch.bmm(d, h.mT, out=gradients[f"W{i}"])
+            else:  # BLAS wants the products side by side, which the gradients of all layers together are not
+                torch.mul(self.room.product(f"W{i}", d, h.mT), self.factors[i], out=gradients[f"W{i}"])
             if self.model.bias:
                 torch.sum(d, 2, keepdim=True, out=gradients[f"b{i}"])
             if i:
@@ -249,8 +254,9 @@ class Gradients:
         if w is not self.w:
             self.w, self.gradient = w, torch.empty_like(w)
             self.params, self.parts = self.task.unflatten(w), self.task.unflatten(self.gradient)
-        losses, d = LOSSES[self.task.loss](self.family.forward(self.params, x), y)
-        self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
+        with torch.inference_mode():  # nothing here is for autograd, whose bookkeeping takes time too
+            losses, d = LOSSES[self.task.loss](self.family.forward(self.params, x), y)
+            self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
         return losses, self.gradient
 
     def forget(self) -> None:
@@ -259,11 +265,15 @@ class Gradients:
 
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
         """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share."""
-        params = self.task.unflatten(w)
+        params, n = self.task.unflatten(w), x.shape[-1]
         if self.family is None:
-            slices, forward = x.split(SLICE, dim=-1), self.task.model.apply
-        else:
-            few = SLICE if w.device.type != "cpu" else max(64, EVALUATED // len(w))
-            slices, forward = x.split(few, dim=-1), lambda params, x: self.family.forward(params, x).clone()
-        with torch.no_grad():
-            return torch.cat([forward(params, x) for x in slices], dim=-1)
+            with torch.no_grad():
+                return torch.cat([self.task.model.apply(params, part) for part in x.split(SLICE, dim=-1)], dim=-1)
+        few, outputs = (SLICE if w.device.type != "cpu" else max(64, EVALUATED // len(w))), None
+        for start in range(0, n, few):
+            with torch.inference_mode():
+                part = self.family.forward(params, x[..., start : start + few])
+            if outputs is None:
+                outputs = w.new_empty(len(w), part.shape[1], n)
+            outputs[..., start : start + few] = part
+        return outputs

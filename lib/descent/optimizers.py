@@ -1,8 +1,8 @@
 """Optimizers as pure rules, one row of a matrix per network.
 
-A rule maps `(gradient, state, h)` to `(update, state)`. `gradient`, `update` and every
-tensor in `state` have shape (K, P): one row for each of K networks, their P parameters
-flattened. `h` holds the hyperparameters as tensors (K, 1), so that each network has its
+A rule maps `(gradient, state, h)` to `(direction, state)`; the step is `w <- w - lr * direction`.
+`gradient`, `direction` and every tensor in `state` have shape (K, P): one row for each of K
+networks, their P parameters flattened. `h` holds the hyperparameters as tensors (K, 1), so that each network has its
 own, `h.lr` already multiplied by the schedule ((K, P) where the last layer has its own), and
 `h.step`, counting from 1. A rule never mixes rows.
 
@@ -38,7 +38,7 @@ class Optimizer:
 
     Attributes:
         name: how it is labelled in a Dataset and on a control.
-        rule: `(gradient, state, h) -> (update, state)`.
+        rule: `(gradient, state, h) -> (direction, state)`.
         buffers: names of the state tensors, which start at zero.
         defaults: its own hyperparameters, and any of `COMMON` that it does not leave off.
         proximal: the "gradient" is (w - prox(w)) / lr, with the model's own `prox`.
@@ -67,13 +67,13 @@ class Optimizer:
 
 def _sgd(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """w <- w - lr g (Robbins & Monro 1951). With the full batch this is gradient descent."""
-    return -h.lr * g, state
+    return g, state
 
 
 def _heavy_ball(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """v <- momentum v + g;  w <- w - lr v (Polyak 1964)."""
     v = h.momentum * state["v"] + g
-    return -h.lr * v, {"v": v}
+    return v, {"v": v}
 
 
 def _nesterov(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
@@ -83,28 +83,27 @@ def _nesterov(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, Stat
     the gradient is taken.
     """
     v = h.momentum * state["v"] + g
-    return -h.lr * (g + h.momentum * v), {"v": v}
+    return g + h.momentum * v, {"v": v}
 
 
 def _adagrad(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """s <- s + g^2;  w <- w - lr g / (sqrt(s) + eps) (Duchi et al. 2011, diagonal form)."""
     s = state["s"] + g * g
-    return -h.lr * g / (s.sqrt() + h.eps), {"s": s}
+    return g / (s.sqrt() + h.eps), {"s": s}
 
 
 def _rmsprop(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """s <- beta2 s + (1 - beta2) g^2;  w <- w - lr g / (sqrt(s) + eps) (Hinton 2012, lecture 6e)."""
-    s = h.beta2 * state["s"] + (1 - h.beta2) * g * g
-    return -h.lr * g / (s.sqrt() + h.eps), {"s": s}
+    s = torch.lerp(state["s"], g * g, 1 - h.beta2)
+    return g / (s.sqrt() + h.eps), {"s": s}
 
 
 def _adam(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """Moving averages m of g and s of g^2, each divided by 1 - beta^t against its start at zero;
     w <- w - lr m / (sqrt(s) + eps) (Kingma & Ba 2015, algorithm 1)."""
-    m = h.beta1 * state["m"] + (1 - h.beta1) * g
-    s = h.beta2 * state["s"] + (1 - h.beta2) * g * g
+    m, s = torch.lerp(state["m"], g, 1 - h.beta1), torch.lerp(state["s"], g * g, 1 - h.beta2)
     m_hat, s_hat = m / (1 - h.beta1**h.step), s / (1 - h.beta2**h.step)
-    return -h.lr * m_hat / (s_hat.sqrt() + h.eps), {"m": m, "s": s}
+    return m_hat / (s_hat.sqrt() + h.eps), {"m": m, "s": s}
 
 
 _ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
@@ -137,22 +136,28 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     return OPTIMIZERS[optimizer]
 
 
-def step(
-    optimizer: Optimizer, w: Tensor, gradient: Tensor, state: State, h: SimpleNamespace
-) -> tuple[Tensor, State]:
-    """One whole update, `COMMON` included: (change of w, new state), all of shape (K, P).
+def step(optimizer: Optimizer, w: Tensor, gradient: Tensor, state: State, h: SimpleNamespace, alive: Tensor | None = None) -> None:
+    """One whole update of w and state, all (K, P), in place, `COMMON` included.
 
     Parts that no network of the batch uses are skipped (`h.uses` names those in use).
+
+    Args:
+        alive: which networks move, (K,); None is all of them.
     """
     if "clip" in h.uses:
         norm = gradient.norm(dim=1, keepdim=True)
         gradient = gradient * (h.clip / norm).clamp(max=1.0)
     if "l2" in h.uses:
         gradient = gradient + h.l2 * w
-    change, state = optimizer.rule(gradient, state, h)
+    direction, new = optimizer.rule(gradient, state, h)
+    for name, value in new.items():
+        if value is not state[name]:
+            state[name].copy_(value)
     if "weight_decay" in h.uses:
-        change = change - h.lr * h.weight_decay * w
+        direction = direction + h.weight_decay * w
+    if alive is not None:
+        direction = torch.where(alive[:, None], direction, 0.0)
+    w.addcmul_(direction, h.lr, value=-1)
     if "l1" in h.uses:
-        moved = w + change
-        change = torch.sign(moved) * (moved.abs() - h.lr * h.l1).clamp(min=0) - w
-    return change, state
+        shrunk = torch.sign(w) * (w.abs() - h.lr * h.l1).clamp(min=0)
+        w.copy_(shrunk if alive is None else torch.where(alive[:, None], shrunk, w))

@@ -538,7 +538,9 @@ class _Training:
         self.rate.set(t, self.h)
         if self.cuda and t == 1:  # the first step has set the bound; the rest of them are alike
             self.update = _captured(self._update, [self.w, self.alive, self.diverged_at, self.h.step, *self.state.values()])
-        self.update()
+        # autograd's bookkeeping takes time even where nothing is differentiated
+        with torch.inference_mode(self.gradients.family is not None):
+            self.update()
 
     def _update(self) -> None:
         h, w = self.h, self.w
@@ -556,10 +558,7 @@ class _Training:
             self.diverged_at.copy_(torch.where(self.alive & ~sound, h.step - 1, self.diverged_at))
             self.alive.logical_and_(sound)
             self.all_alive = False
-        change, state = optimizers.step(self.optimizer, w, gradient, self.state, h)
-        for name, value in state.items():
-            self.state[name].copy_(value)
-        w.add_(change if self.all_alive else torch.where(self.alive[:, None], change, 0.0))
+        optimizers.step(self.optimizer, w, gradient, self.state, h, None if self.all_alive else self.alive)
 
     def drop_the_lost(self) -> None:
         """Go on without the networks that have diverged, once they are half of all.

@@ -23,6 +23,7 @@ def mlp_tasks():
         model = models.MLP((64, 7, 5, 10), activation, parametrization, bias, output_scale=3.0 if bias else 1.0)
         yield f"{activation}-{parametrization}-{bias}", Task(model, digits, "cross_entropy" if bias else "mse")
     yield "one-output", Task(models.MLP((6, 4, 1), bias=False), regression(6), "mse")
+    yield "large", Task(models.MLP((200, 100, 3)), regression(200, 3), "mse")
     yield "one-layer", Task(models.MLP((64, 10)), digits)
     yield "output", Task(models.MLP((6, 4, 1)), regression(6), "output")
 
