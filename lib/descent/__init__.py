@@ -1,6 +1,6 @@
 """The library behind Descent, an interactive textbook of the training dynamics of neural networks."""
 
-from descent import data, exercises, models, optimizers, plots, probes, schedules, theory
+from descent import cache, data, exercises, models, optimizers, plots, probes, schedules, theory
 from descent.claims import claim
 from descent.explore import explore
 from descent.plots import prose
@@ -10,6 +10,7 @@ from descent.task import Task
 
 __all__ = [
     "Task",
+    "cache",
     "claim",
     "data",
     "exercises",

@@ -127,7 +127,7 @@ def sweep(
     """
     arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache")} | hyperparameters
     plan = _plan(task, arguments)
-    key = result_cache.digest([task, plan.recipe_key])
+    key = result_cache.digest(_jobs, _train, _dataset, task, plan.recipe_key)
     _recipes[key] = (task, arguments)
     stored = result_cache.load(key) if cache else None
     if stored is not None:
