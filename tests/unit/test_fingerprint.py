@@ -221,9 +221,23 @@ def test_what_is_changed_at_run_time_counts(monkeypatch, change):
         elif change == "dtype":
             patch.setattr(torch, "get_default_dtype", lambda: torch.float64)
         else:
-            patch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+            patch.setattr(torch.backends.cudnn, "allow_tf32", False)
         assert key() != before
     assert key() == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this PyTorch has one interface only")
+def test_precision_set_through_the_newer_interface_counts():
+    """...although the older one then raises an error when it is read."""
+    before, conv = digest(), torch.backends.cudnn.conv
+    usual, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        with pytest.raises(RuntimeError):
+            torch.backends.cudnn.allow_tf32
+        assert re.fullmatch("[0-9a-f]{64}", digest()) and digest() != before
+    finally:
+        conv.fp32_precision = usual
+    assert digest() == before
 
 
 def test_modules_of_ones_own_count_by_content(tmp_path, monkeypatch):

@@ -54,14 +54,24 @@ def digest(*recipe: Any) -> str:
     Where a part of the recipe has no content that could be read (an open file, a generator),
     a name that is used only once, and says what it was: better no stored result than a wrong one.
     """
-    settings = (sys.version, np.__version__, torch.__version__, torch.get_default_dtype(), torch.get_float32_matmul_precision(),
-                torch.backends.cudnn.allow_tf32)  # fmt: skip
     fingerprint = _Fingerprint()
     try:
-        fingerprint.feed((settings, recipe))
+        fingerprint.feed((sys.version, np.__version__, torch.__version__, torch.get_default_dtype(), _float32(), recipe))
     except Exception as error:  # pickling runs the objects' own code, which may raise anything
         return f"{uuid.uuid4().hex}: {type(error).__name__}: {error}"
     return fingerprint.hash.hexdigest()
+
+
+def _float32() -> tuple[Any, ...]:
+    """How exact PyTorch is with float32: it may be told to put TF32 or bfloat16 in its place."""
+    read, has = [], torch.backends
+    for ask in (torch.get_float32_matmul_precision, lambda: has.cudnn.allow_tf32, lambda: has.cuda.matmul.fp32_precision,
+                lambda: has.cudnn.conv.fp32_precision, lambda: has.mkldnn.matmul.fp32_precision, lambda: has.mkldnn.conv.fp32_precision):  # fmt: skip
+        try:
+            read.append(ask())
+        except (AttributeError, RuntimeError):  # one interface cannot read what the other has set, and older versions have only one
+            read.append(None)
+    return tuple(read)
 
 
 class _Fingerprint:
