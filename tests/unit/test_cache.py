@@ -145,6 +145,7 @@ def test_damage_anywhere_is_noticed_and_removed(stored):
 def test_files_of_others_stay(stored):
     for name in ("notes.txt", "f" * 63, "F" * 64, key(1) + ".nc"):
         (stored / name).write_text("not ours")
+        os.utime(stored / name, (0, 0))
     (stored / key(2)).mkdir()
     (stored / key(3)).symlink_to(stored / "notes.txt")
     cache.save(key(0), result())
@@ -329,25 +330,28 @@ def test_odd_places_do_not_disturb(tmp_path, monkeypatch, trained, place, told):
 
 def test_files_that_vanish(stored, monkeypatch):
     """Another process may remove any file between two of our steps."""
-    cache.save(key(0), result())
     scandir = os.scandir
 
     class Vanishing:
+        """A listing whose first file is gone by the time one looks at it."""
+
         def __init__(self, where):
-            self.found = list(scandir(where))
+            self.found = sorted(scandir(where), key=lambda entry: entry.name)
 
         def __enter__(self):
-            for entry in self.found:
-                os.unlink(entry.path)
+            os.unlink(self.found[0].path)
             return iter(self.found)
 
         def __exit__(self, *_):
             pass
 
+    names = sorted(key(n) for n in range(4))
+    for name in names[1:]:
+        cache.save(name, result())
     monkeypatch.setattr(os, "scandir", Vanishing)
-    assert len(cache.contents()) == 0
-    cache.save(key(1), result(1))  # evicted by "another process" while we tidy up
-    assert cache.load(key(1)) is None
+    assert {e.key for e in cache.contents()} == set(names[2:])
+    cache.save(names[0], result())  # removed while we tidy up
+    assert cache.load(names[0]) is None and cache.load(names[2]) is not None
 
 
 def test_a_home_that_is_not_there(monkeypatch, trained):

@@ -99,7 +99,7 @@ def rule(g, state, h):
 
 shares = {"a": [16], "b": {17, 18, "nineteen", "twenty"}}
 point = data.Data("point", torch.zeros(1, 2), torch.zeros(1, 8))
-recipe = [models.Function(function, 2), models.Function(enclosed(21.0), 2), Unit(), Task(Mine(), point, "mse"), mine,
+recipe = [Unit, models.Function(function, 2), models.Function(enclosed(21.0), 2), Unit(), Task(Mine(), point, "mse"), mine,
           optimizers.Optimizer("mine", rule), optimizers.adam(eps=1e-6), shares, functools.partial(helper, 22), Mine(depth=23).apply]
 """
 
@@ -304,7 +304,8 @@ def test_look_alikes_differ():
         np.zeros(0), np.zeros((0, 3)), np.array([0], object), np.array([None], object), np.array(["0"]), np.ma.masked_array([0.0], [True]),
         np.ma.masked_array([0.0], [False]), range(3), slice(3), torch.float32, torch.float64, torch.device("cpu"), torch.Size([1]), (1,), len, max,
         torch.tanh, torch.Tensor.tanh, torch.relu, torch.nn.functional.relu, torch.nn.ReLU(), torch.nn.ReLU(inplace=True), np.tanh, np.sin, math_pi,
-        functools.partial(torch.add, 1), functools.partial(torch.add, 2), torch.nn.Linear, generator(0, "init"), generator(1, "init"),
+        functools.partial(torch.add, 1), functools.partial(torch.add, 2),
+        torch.func.grad(torch.sin), torch.func.grad(torch.cos), torch.func.vmap(lambda w: w), torch.func.vmap(lambda w: -w), torch.nn.Linear, generator(0, "init"), generator(1, "init"),
         np.random.default_rng(0), np.random.default_rng(1), types.SimpleNamespace(a=1), types.SimpleNamespace(a=2), [].append, [1].append, *ENUMS,
     ]  # fmt: skip
     keys = [digest(v) for v in values]
@@ -318,6 +319,17 @@ def math_pi(x):
 
 #: with the same names and other members
 ENUMS = [importlib.import_module("enum").Enum("Kind", {"a": 1, "b": v}) for v in (2, 3)]
+
+
+def test_a_name_in_main_says_nothing(monkeypatch):
+    """...although the program that runs the session is an installed one."""
+    keys = []
+    for value in (1, 2):
+        kind = type("Kind", (), {"value": value, "__module__": "__main__"})
+        monkeypatch.setattr(sys.modules["__main__"], "Kind", kind, raising=False)
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", torch.__file__, raising=False)
+        keys += [digest(kind), digest(kind())]
+    assert len(set(keys)) == 4
 
 
 def test_aliases_and_cycles():
@@ -336,7 +348,7 @@ def test_running_a_function_does_not_change_it():
     space = {"__name__": "__main__"}
     exec(SOURCE, space)
     before = digest(space["recipe"])
-    model = space["recipe"][3].model
+    model = space["recipe"][4].model
     assert model.doubled == 14
     for _ in range(5000):
         space["function"](torch.ones(2, 1), None) if _ < 50 else space["factor"]()
