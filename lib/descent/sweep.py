@@ -18,8 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache as once
+from functools import cached_property
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,8 @@ def sweep(
             losses and weights, mostly to 0.001 %. Beyond the edge of stability rounding may grow
             by a factor per step until two runs have nothing in common, `diverged_at` included:
             there compare statistics over seeds (`tests/unit/test_numerics.py` measures both).
+            On a CUDA device PyTorch convolves float32 with the mantissas of TF32, ten bits, unless
+            `torch.backends.cudnn.allow_tf32` is False.
         device: by default CUDA if there is one, else the CPU.
         cache: reuse a stored result of the same recipe, or store this one (see `descent.cache`).
         **hyperparameters: momentum, beta1, beta2, eps, and for every optimizer l2,
@@ -130,7 +133,7 @@ def sweep(
     """
     arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache")} | hyperparameters
     plan = _plan(task, arguments)
-    key = result_cache.digest(_jobs, _train, _dataset, task, plan.recipe_key)
+    key = result_cache.digest(_jobs, _worker, _train, _dataset, task, plan.recipe_key)
     _recipes[key] = (task, arguments)
     stored = result_cache.load(key) if cache else None
     if stored is not None:
@@ -203,7 +206,11 @@ class Plan:
     autograd: bool
     dtype: torch.dtype
     device: torch.device
-    jobs: list[Job] = field(default_factory=list)
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """The networks split into jobs, when they are needed: a result from the cache needs none."""
+        return _jobs(self)
 
     @property
     def networks(self) -> int:
@@ -272,11 +279,9 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     factors = np.array([[s(t, steps) for t in range(steps)] for s in grid["schedule"]], dtype=float)
     if not (np.isfinite(factors) & (factors >= 0)).all():
         raise ValueError(f"schedule={[s.name for s in grid['schedule']]}: a factor is negative or not finite")
-    plan = Plan(
+    return Plan(
         task, dims, scalars, columns, rules, grid["schedule"], factors, steps, probes, record_steps, sampling, autograd, dtype, device
     )
-    plan.jobs = _jobs(plan)
-    return plan
 
 
 def _checked(name: str, values: list, examples: int) -> list:
@@ -331,7 +336,7 @@ def _probes(task: Task, record: Any) -> list[Probe]:
         raise ValueError(f"record={names!r} names a quantity twice")
     for p in chosen:
         for which in p.needs:
-            if task.part(which).labels is None and p.name.endswith("_accuracy"):
+            if task.raw(which)[1].is_floating_point() and p.name.endswith("_accuracy"):
                 raise ValueError(f"{p.name} needs class labels; the data {task.data.name!r} has real targets")
     return chosen
 

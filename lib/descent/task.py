@@ -124,16 +124,21 @@ class Task:
         """The inverse of `unflatten`: flat vectors (*net, P)."""
         return torch.cat([p.reshape(*p.shape[:net_dims], -1) for p in params.values()], dim=-1)
 
-    def part(self, which: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Part:
-        """The part "train", "val" or "test" of the data, in the engine's layout.
-
-        Raises:
-            ValueError: the data has no such part.
-        """
+    def raw(self, which: str) -> tuple[Tensor, Tensor]:
+        """Inputs (n, *features) and targets of a part as they are in the data; raises as `part` does."""
         suffix = {"train": "", "val": "_val", "test": "_test"}[which]
         x, y = getattr(self.data, "x" + suffix), getattr(self.data, "y" + suffix)
         if x is None:
             raise ValueError(f"the data {self.data.name!r} has no {which} part; make it with {which}=...")
+        return x, y
+
+    def part(self, which: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Part:
+        """The part "train", "val" or "test" of the data, copied into the engine's layout.
+
+        Raises:
+            ValueError: the data has no such part.
+        """
+        x, y = self.raw(which)
         x = x.reshape(len(x), *self.model.input_shape).movedim(0, -1)
         labels = None if y.is_floating_point() else y.to(device)
         if self.loss == "mse":
