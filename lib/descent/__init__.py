@@ -1,6 +1,6 @@
 """The library behind Descent, an interactive textbook of the training dynamics of neural networks."""
 
-from descent import cache, data, exercises, models, optimizers, plots, probes, schedules, theory
+from descent import cache, cluster, data, exercises, models, optimizers, plots, probes, schedules, theory
 from descent.claims import claim
 from descent.explore import explore
 from descent.plots import prose
@@ -12,6 +12,7 @@ __all__ = [
     "Task",
     "cache",
     "claim",
+    "cluster",
     "data",
     "exercises",
     "explore",

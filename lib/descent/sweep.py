@@ -23,7 +23,7 @@ from functools import cache as once
 from functools import cached_property
 from importlib.metadata import version
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ from descent.quantities import HYPERPARAMETERS, describe
 from descent.schedules import Schedule
 from descent.seeding import generator
 from descent.task import Part, Task
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: bytes of weights and activations that one job works on at a time: what stays in a core's cache
 WORKING_SET = 3.6e6
@@ -86,6 +89,7 @@ def sweep(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device | None = None,
     cache: bool = True,
+    client: Client | None = None,
     **hyperparameters: float | Sequence[float],
 ) -> xr.Dataset:
     """Train every combination of the given hyperparameters and seeds.
@@ -118,6 +122,7 @@ def sweep(
             `torch.backends.cudnn.allow_tf32` is False.
         device: by default CUDA if there is one, else the CPU.
         cache: reuse a stored result of the same recipe, or store this one (see `descent.cache`).
+        client: a `dask.distributed.Client` whose workers train the networks (see `descent.cluster`).
         **hyperparameters: momentum, beta1, beta2, eps, and for every optimizer l2,
             weight_decay, clip and l1 (see `descent.optimizers`); readout_lr, the learning rate
             of the last layer, where it is not that of the others.
@@ -131,23 +136,26 @@ def sweep(
         ValueError, TypeError: an argument, or `DESCENT_CACHE_LIMIT`, makes no sense; the message names its value and what
             is allowed. Nothing has been trained then.
     """
-    arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache")} | hyperparameters
+    arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache", "client")} | hyperparameters
     plan = _plan(task, arguments)
+    if client is not None:
+        cluster.check(client)
     key = result_cache.digest(_jobs, _worker, _train, _dataset, task, plan.recipe_key)
     _recipes[key] = (task, arguments)
     stored = result_cache.load(key) if cache else None
     if stored is not None:
         return stored
-    dataset = _run(plan, key)
+    dataset = _run(plan, key, client)
     if cache and not dataset.attrs["interrupted"]:
         result_cache.save(key, dataset)
     return dataset
 
 
-def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
+def retrain(dataset: xr.Dataset, *, client: Client | None = None, **setting: Any) -> xr.Dataset:
     """Train one further setting with the recipe, and all the seeds, of `dataset`.
 
     Args:
+        client: as for `sweep`, and not taken over from the sweep that made `dataset`.
         setting: a single value for every swept hyperparameter of `dataset`; those chosen with
             `dataset.sel` may be left out.
 
@@ -169,7 +177,7 @@ def retrain(dataset: xr.Dataset, **setting: Any) -> xr.Dataset:
         for choice in _listed(arguments[kind]):
             choices[choice if isinstance(choice, str) else getattr(choice, "name", None)] = choice
     setting = {k: named[k].get(v, v) if k in named else v for k, v in setting.items()}
-    return sweep(task, **(arguments | setting))
+    return sweep(task, client=client, **(arguments | setting))
 
 
 #: recipe id -> (task, arguments), for `retrain`
@@ -486,13 +494,18 @@ class _Minibatches:
         return self.views
 
 
+def _parts(plan: Plan) -> dict[str, Part]:
+    """The parts of the data that training and its probes look at, on the device."""
+    needed = {"train"} | {which for p in plan.probes for which in p.needs}
+    return {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+
+
 class _Run:
     """What the jobs of one sweep share: the data on the device, the results, the progress."""
 
-    def __init__(self, plan: Plan) -> None:
-        needed = {"train"} | {which for p in plan.probes for which in p.needs}
+    def __init__(self, plan: Plan, parts: Mapping[str, Part] | None = None) -> None:
         self.plan = plan
-        self.parts = {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+        self.parts = _parts(plan) if parts is None else parts
         self.results: dict[str, np.ndarray] = {}
         self.diverged_at = np.full(plan.networks, np.nan)
         self.lock, self.stop, self.done = threading.Lock(), threading.Event(), 0
@@ -706,35 +719,43 @@ def _worker() -> None:
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    _keep_freed_memory()
 
 
-def _run(plan: Plan, key: str) -> xr.Dataset:
+def _run(plan: Plan, key: str, client: Client | None) -> xr.Dataset:
     """Run all jobs, with progress; an interrupt ends them early and keeps what is done."""
-    run, start, interrupted = _Run(plan), time.perf_counter(), False
-    workers, threads = _workers(plan.device), torch.get_num_threads()
+    run, start = _Run(plan, None if client is None else {}), time.perf_counter()
     quiet = os.environ.get("DESCENT_PROGRESS") == "off"
-    bar = tqdm(total=plan.networks * plan.steps, unit="update", unit_scale=True, leave=False, delay=1, disable=quiet,
-               desc=f"training {plan.networks} networks")  # fmt: skip
+    with tqdm(total=plan.networks * plan.steps, unit="update", unit_scale=True, leave=False, delay=1, disable=quiet,
+              desc=f"training {plan.networks} networks") as bar:  # fmt: skip
+        interrupted = _train_here(run, bar) if client is None else cluster.train(run, client, bar)
+    dataset = _dataset(plan, run, key, time.perf_counter() - start, interrupted)
+    if client is not None:
+        dataset.attrs["cluster"] = cluster.size(client)
+    return dataset
+
+
+def _train_here(run: _Run, bar: tqdm) -> bool:
+    """Train the jobs on threads of this process; True if an interrupt ended it early."""
+    workers, threads = _workers(run.plan.device), torch.get_num_threads()
     # one thread inside an operation, several jobs side by side: OpenMP's threads wait on each
     # other and slow down many times over as soon as anything else runs on the machine
     torch.set_num_threads(1)
-    _keep_freed_memory()
     pool = ThreadPoolExecutor(workers, initializer=_worker)
     try:
-        pending = {pool.submit(_train, run, job) for job in plan.jobs}
+        pending = {pool.submit(_train, run, job) for job in run.plan.jobs}
         while pending:
             finished, pending = wait(pending, timeout=0.1)
             bar.update(run.done - bar.n)
             for future in finished:
                 future.result()
+        return False
     except KeyboardInterrupt:
-        interrupted = True
+        return True
     finally:
         run.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
-        bar.close()
-    return _dataset(plan, run, key, time.perf_counter() - start, interrupted)
 
 
 # -- the result --------------------------------------------------------------------------
@@ -802,3 +823,6 @@ def _written(plan: Plan) -> dict[str, Any]:
         "autograd": plan.autograd,
         "record": [p.name for p in plan.probes],
     }
+
+
+from descent import cluster  # noqa: E402  (it trains the jobs of this module)

@@ -186,7 +186,7 @@ def throughput(task: Task, workers: int | None = None, **arguments: Any) -> Thro
     """
     parameters = inspect.signature(_engine().sweep).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    plan = _engine()._plan(task, {k: v for k, v in (defaults | arguments).items() if k != "cache"})
+    plan = _engine()._plan(task, {k: v for k, v in (defaults | arguments).items() if k not in ("cache", "client")})
     workers = min(workers or _engine()._workers(plan.device), len(plan.jobs))
     kinds = {(job.optimizer.name, job.batch_size, len(job.rows)): job for job in plan.jobs}
     with ThreadPoolExecutor(1, initializer=_engine()._worker) as pool:
