@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,11 +35,50 @@ def ratios(peer: list[float], ours: list[float], share: float = 1.0) -> list[flo
     return [share * p / o for p, o in zip(peer, ours, strict=True)]
 
 
-def met(values: list[float], least: float | None, most: float | None) -> bool | None:
-    """Whether the median keeps the target; None if there is none."""
-    if least is None and most is None:
-        return None
-    return (least is None or median(values) >= least) and (most is None or median(values) <= most)
+@dataclass(frozen=True)
+class Row:
+    """A number measured once a round, and what was asked of it."""
+
+    name: str
+    values: list[float]
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+    @property
+    def target(self) -> str:
+        if self.least is not None:
+            return f"at least {self.least:.3g}"
+        return "" if self.most is None else f"at most {self.most:.3g}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the median keeps the target, as "met" or "missed"; "" without a target."""
+        if not self.target:
+            return ""
+        kept = self.median >= self.least if self.least is not None else self.median <= self.most
+        return "met" if kept else "missed"
+
+
+def comparisons(record: dict) -> list[Row]:
+    """Each peer's ratio to ours; and our share of the machine's peak where the work was counted."""
+    rows = [Row(name, ratios(p["seconds"], record["ours"], p["share"]), p["least"], p["most"]) for name, p in record["peers"].items()]
+    if record["flops"]:
+        work = record["flops"] * record["steps"]
+        shares = [work / s / peak for s, peak in zip(record["ours"], record["sgemm"], strict=True)]
+        rows.append(Row("share of sgemm peak", shares, record["peak"]))
+    return rows
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
@@ -56,16 +96,11 @@ def lines(name: str, record: dict) -> list[str]:
     """A benchmark's results for a terminal."""
     if "failed" in record:
         return [f"{name}: FAILED, {record['failed']}"]
-    out = [f"{record.get('title', name)}"]
-    if "ours" in record:
-        out.append(f"  ours {median(record['ours']):.3g} s" + (f", {1e6 * median(record['ours']) / record['steps']:.3g} µs a network-step" if record["steps"] else ""))
-    for peer, p in record.get("peers", {}).items():
-        r = ratios(p["seconds"], record["ours"], p["share"])
-        verdict = {True: "met", False: "MISSED", None: ""}[met(r, p["least"], p["most"])]
-        target = p["least"] or p["most"]
-        out.append(f"  {peer:24} {median(r):7.3g} x ({min(r):.3g} to {max(r):.3g})" + (f"  target {target:g}: {verdict}" if target else ""))
-    for m in record.get("measured", []):
-        out.append(f"  {m['name']:24} {median(m['values']):7.3g} {m['unit']} (target {m['least'] or m['most']})")
+    out = [f"{record['title']}: ours {median(record['ours']):.3g} s"]
+    if record["steps"]:
+        out[0] += f", {1e6 * median(record['ours']) / record['steps']:.3g} µs a network-step"
+    for row in comparisons(record):
+        out.append(f"  {row.name:20} {row.median:8.3g} ({row.low:.3g} to {row.high:.3g})" + (f"  {row.target}: {row.verdict}" if row.target else ""))
     return out
 
 

@@ -32,9 +32,11 @@ def examples(problem: Problem) -> tuple[jax.Array, jax.Array]:
     return x, y if y.ndim == 2 else jax.nn.one_hot(y, problem.task.data.classes)
 
 
-def drawn(problem: Problem, seeds: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Initial parameters by name (K, *shape), and the batches (steps, K, batch)."""
+def drawn(problem: Problem, seeds: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Initial parameters by name (K, *shape), and the batches (steps, K, batch), None for all examples."""
     params = {name: p.numpy() for name, p in problem.task.unflatten(problem.weights(seeds)).items()}
+    if problem.batch_size is None:
+        return params, None
     return params, np.stack([problem.batches(s).numpy().astype(np.int32) for s in seeds], 1)
 
 
@@ -71,15 +73,16 @@ def _compiled(problem: Problem) -> Callable:
     def objective(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
         return loss(problem, apply(problem.task.model, params, x), y).mean()
 
-    def train(params: Params, batches: jax.Array) -> jax.Array:
-        def step(params: Params, index: jax.Array) -> tuple[Params, None]:
-            gradients = jax.grad(objective)(params, x[index], y[index])
+    def train(params: Params, batches: jax.Array | None) -> jax.Array:
+        def step(params: Params, index: jax.Array | None) -> tuple[Params, None]:
+            batch = (x, y) if index is None else (x[index], y[index])
+            gradients = jax.grad(objective)(params, *batch)
             return jax.tree.map(lambda p, g: p - problem.lr * g, params, gradients), None
 
-        params, _ = jax.lax.scan(step, params, batches)
+        params, _ = jax.lax.scan(step, params, batches, problem.steps)
         return objective(params, x, y)
 
-    return jax.jit(jax.vmap(train, (0, 1)))
+    return jax.jit(jax.vmap(train, (0, None if problem.batch_size is None else 1)))
 
 
 def canonical(problem: Problem) -> Tensor:
@@ -91,15 +94,16 @@ def canonical(problem: Problem) -> Tensor:
 
 
 def apply_stacked(model: models.Model, params: Params, x: jax.Array) -> jax.Array:
-    """Outputs (K, outputs, n) of stacked networks for inputs (K, n, *features) of their own."""
+    """Outputs (K, outputs, n) of stacked networks for inputs (K, n, *features) of their own, or (n, *features) of all."""
+    own = "" if x.ndim == 2 else "k"
     if isinstance(model, models.CNN):
-        return jax.vmap(lambda p, x: apply(model, p, x).T)(params, x)
-    x = jax.lax.optimization_barrier(x.transpose(0, 2, 1))  # turned once, not inside each product
+        return jax.vmap(lambda p, x: apply(model, p, x).T, (0, 0 if x.ndim == 5 else None))(params, x)
+    x = jax.lax.optimization_barrier(x.swapaxes(-1, -2))  # turned once, not inside each product
     if isinstance(model, models.DiagonalLinear):
-        return jnp.einsum("ki,kin->kn", params["u"] ** 2 - params["v"] ** 2, x)[:, None]
+        return jnp.einsum(f"ki,{own}in->kn", params["u"] ** 2 - params["v"] ** 2, x)[:, None]
     layers = len(model.widths) - 1
     for i in range(layers):
-        x = jnp.einsum("koi,kin->kon", params[f"W{i}"], x) + (params[f"b{i}"] if model.bias else 0.0)
+        x = jnp.einsum(f"koi,{own if i == 0 else 'k'}in->kon", params[f"W{i}"], x) + (params[f"b{i}"] if model.bias else 0.0)
         x = jnp.tanh(x) if i < layers - 1 else x
     return x
 
@@ -109,16 +113,16 @@ def _compiled_chunk(problem: Problem) -> Callable:
     x, y = examples(problem)
 
     def objectives(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-        return loss(problem, apply_stacked(problem.task.model, params, x), y.transpose(0, 2, 1), axis=1).mean(1)
+        return loss(problem, apply_stacked(problem.task.model, params, x), y.swapaxes(-1, -2), axis=-2).mean(-1)
 
-    def train(params: Params, batches: jax.Array) -> jax.Array:
-        def step(params: Params, index: jax.Array) -> tuple[Params, None]:
-            gradients = jax.grad(lambda p: objectives(p, x[index], y[index]).sum())(params)
+    def train(params: Params, batches: jax.Array | None) -> jax.Array:
+        def step(params: Params, index: jax.Array | None) -> tuple[Params, None]:
+            batch = (x, y) if index is None else (x[index], y[index])
+            gradients = jax.grad(lambda p: objectives(p, *batch).sum())(params)
             return jax.tree.map(lambda p, g: p - problem.lr * g, params, gradients), None
 
-        params, _ = jax.lax.scan(step, params, batches)
-        everything = (jnp.broadcast_to(t, (batches.shape[1], *t.shape)) for t in (x, y))
-        return objectives(params, *everything)
+        params, _ = jax.lax.scan(step, params, batches, problem.steps)
+        return objectives(params, x, y)
 
     return jax.jit(train, compiler_options=ONE_THREAD)
 

@@ -43,7 +43,16 @@ def processes(problem: Problem) -> Tensor:
 
 
 def functional(problem: Problem) -> Tensor:
-    """`torch.func`: one network's gradient, mapped over the stacked networks."""
+    """`torch.func`: one network's gradient, mapped over the stacked networks; its large operations on all cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count())
+    try:
+        return _functional(problem)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _functional(problem: Problem) -> Tensor:
     (x, y), loss, seeds = problem.examples, problem.loss, problem.seeds
     networks = [_network(problem, seed) for seed in seeds]
     params, _ = stack_module_state(networks)
@@ -53,12 +62,15 @@ def functional(problem: Problem) -> Tensor:
     def objective(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(one, params, (x,)), y)
 
-    gradients = vmap(grad(objective))
-    for index in torch.stack([problem.batches(seed) for seed in seeds], 1):
-        flat = index.flatten()
-        xb = x.index_select(0, flat).view(*index.shape, *x.shape[1:])
-        yb = y.index_select(0, flat).view(*index.shape, *y.shape[1:])
-        step = gradients(params, xb, yb)
+    whole = problem.batch_size is None
+    gradients = vmap(grad(objective), (0, None, None) if whole else 0)
+    order = problem.batches(0) if whole else torch.stack([problem.batches(seed) for seed in seeds], 1)
+
+    def batch(examples: Tensor, index: Tensor | slice) -> Tensor:
+        return examples if whole else examples.index_select(0, index.flatten()).view(*index.shape, *examples.shape[1:])
+
+    for index in order:
+        step = gradients(params, batch(x, index), batch(y, index))
         params = {name: p - problem.lr * step[name] for name, p in params.items()}
     return vmap(objective, (0, None, None))(params, x, y)
 

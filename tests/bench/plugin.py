@@ -67,17 +67,6 @@ class Peer:
     most: float | None = None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A number per round that is no ratio of seconds, with its target."""
-
-    name: str
-    values: Sequence[float]
-    unit: str = ""
-    least: float | None = None
-    most: float | None = None
-
-
 @pytest.fixture
 def keep(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`keep(**entries)`: put the results of this benchmark on record."""
@@ -93,8 +82,10 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
     Args:
         ours: does the work on the device it is given.
         steps: network-steps that the work consists of, if it is training.
+        flops: floating-point operations of the matrix products of a network-step.
+        peak: the least share of the measured sgemm peak that our target asks for.
         rel: by how much the outputs of a peer may differ from ours.
-        measured: called after the rounds with our seconds; returns further numbers.
+        rounds: after one that is not counted, in which caches fill and compilers compile.
     """
 
     def measure(
@@ -103,15 +94,17 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
         peers: Sequence[Peer],
         *,
         steps: int | None = None,
+        flops: float | None = None,
+        peak: float | None = None,
         rel: float = 1e-3,
         rounds: int = ROUNDS,
-        measured: Callable[[list[float]], list[Measured]] = lambda seconds: [],
     ) -> None:
         rounds = size(rounds, 2)
         sides = [(peer.name, peer.run) for peer in peers] + [("GPU", lambda: ours("cuda"))] * CUDA
-        seconds, outputs, turn = {name: [] for name, _ in sides}, {}, itertools.count()
+        seconds, outputs, peaks, turn = {name: [] for name, _ in sides}, {}, [], itertools.count()
 
         def others() -> None:
+            peaks.append(sgemm())
             first = next(turn) % len(sides)  # each in turn is the one that ours follows
             for name, run in sides[first:] + sides[:first]:
                 start = time.perf_counter()
@@ -133,7 +126,9 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
                 for peer in peers
             },
             gpu=seconds["GPU"][1:] if CUDA else None,
-            measured=[vars(m) | {"values": list(m.values)} for m in measured(own)],
+            sgemm=peaks[1:],
+            flops=flops,
+            peak=peak,
         )  # fmt: skip
 
     return measure
@@ -142,7 +137,7 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
 # -- the machine -------------------------------------------------------------------------
 
 
-def sgemm(seconds: float = 0.3) -> float:
+def sgemm(seconds: float = 0.2) -> float:
     """Floating-point operations per second of large float32 matrix products, one Python thread per core."""
     cores, n = os.cpu_count(), 1024
     until = time.perf_counter() + seconds
@@ -160,7 +155,7 @@ def sgemm(seconds: float = 0.3) -> float:
 
 @pytest.fixture(autouse=True)
 def quiet(request: pytest.FixtureRequest) -> None:
-    """One thread inside an operation, for every side alike; and the machine's speed before each benchmark."""
+    """One thread inside an operation; and the machine's speed before each benchmark."""
     torch.set_num_threads(1)
     request.config.stash[PEAKS].append(sgemm())
 

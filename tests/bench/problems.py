@@ -46,8 +46,10 @@ class Problem:
         init, scale = self.task.model.init, self.init_scale
         return torch.stack([self.task.flatten(init(generator(s, "init"), scale), 0) for s in seeds or self.seeds])
 
-    def batches(self, seed: int) -> Tensor:
+    def batches(self, seed: int) -> Tensor | list[slice]:
         """The examples of each step (steps, batch), the engine's "shuffle": a new order every epoch."""
+        if self.batch_size is None:
+            return [slice(None)] * self.steps
         stream, n, size = generator(seed, "batches"), len(self.task.data), self.batch_size
         epochs = -(-self.steps // (n // size))
         order = [torch.randperm(n, generator=stream)[: n - n % size].view(-1, size) for _ in range(epochs)]
