@@ -25,8 +25,7 @@ JSON = ROOT / "book/benchmarks.json"
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest relative difference between `a` and the first rows of `b`."""
-    b = b[: len(a)]
+    """Largest relative difference of `a` from `b`."""
     return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), 1e-12)))
 
 
@@ -96,6 +95,8 @@ def lines(name: str, record: dict) -> list[str]:
     """A benchmark's results for a terminal."""
     if "failed" in record:
         return [f"{name}: FAILED, {record['failed']}"]
+    if "ours" not in record:
+        return [record["title"], *(f"  {line}" for line in map(str, record.get("eigenvalues", [])))]
     out = [f"{record['title']}: ours {median(record['ours']):.3g} s"]
     if record["steps"]:
         out[0] += f", {1e6 * median(record['ours']) / record['steps']:.3g} µs a network-step"

@@ -42,10 +42,10 @@ def processes(problem: Problem) -> Tensor:
         return torch.stack(Parallel(n_jobs=os.cpu_count())(delayed(train_one)(problem, s) for s in problem.seeds))
 
 
-def functional(problem: Problem) -> Tensor:
-    """`torch.func`: one network's gradient, mapped over the stacked networks; its large operations on all cores."""
+def functional(problem: Problem, cores: int) -> Tensor:
+    """`torch.func`: one network's gradient, mapped over the stacked networks; `cores` threads inside an operation."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores)
     try:
         return _functional(problem)
     finally:

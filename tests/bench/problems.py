@@ -90,9 +90,9 @@ def module(task: Task) -> nn.Module:
     return nn.Sequential(*layers[:-1])
 
 
-def ours(problem: Problem, device: str = "cpu") -> Tensor:
+def ours(problem: Problem, device: str = "cpu", autograd: bool = False) -> Tensor:
     """Final training losses (K,) of the networks, trained together."""
     p = problem
     ds = sweep(p.task, lr=p.lr, batch_size=p.batch_size, init_scale=p.init_scale, seed=list(p.seeds), steps=p.steps,
-               record_every=[p.steps], device=device, cache=False)  # fmt: skip
+               record_every=[p.steps], device=device, autograd=autograd, cache=False)  # fmt: skip
     return torch.tensor(ds.loss.values.ravel())
