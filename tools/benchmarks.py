@@ -72,8 +72,8 @@ class Row:
 
 def comparisons(record: dict) -> list[Row]:
     """Each peer's ratio to ours; and our share of the machine's peak where the work was counted."""
-    rows = [Row(name, ratios(p["seconds"], record["ours"], p["share"]), p["least"], p["most"]) for name, p in record["peers"].items()]
-    if record["flops"]:
+    rows = [Row(name, ratios(p["seconds"], p.get("ours", record["ours"]), p["share"]), p["least"], p["most"]) for name, p in record["peers"].items()]
+    if record.get("flops"):
         work = record["flops"] * record["steps"]
         shares = [work / s / peak for s, peak in zip(record["ours"], record["sgemm"], strict=True)]
         rows.append(Row("share of sgemm peak", shares, record["peak"]))
@@ -96,7 +96,7 @@ def lines(name: str, record: dict) -> list[str]:
     if "failed" in record:
         return [f"{name}: FAILED, {record['failed']}"]
     if "ours" not in record:
-        return [record["title"], *(f"  {line}" for line in map(str, record.get("eigenvalues", [])))]
+        return [record["title"], *(f"  {line}" for line in map(str, record.get("eigenvalues") or record["growth"].items()))]
     out = [f"{record['title']}: ours {median(record['ours']):.3g} s"]
     if record["steps"]:
         out[0] += f", {1e6 * median(record['ours']) / record['steps']:.3g} µs a network-step"
