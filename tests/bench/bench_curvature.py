@@ -69,12 +69,13 @@ def bench_top_eigenvalue(paired, size):
     K, few = size(48, 8), size(12, 2)
     (w,) = weights(TASK, K, [100], lr=0.1)
     paired(
-        "largest Hessian eigenvalue to 1e-3, MLP 64-64-10 on 1000 examples",
+        "largest Hessian eigenvalue",
         lambda device: curvature.top_eigenvalues(TASK, w.to(device))[:, 0].cpu(),
         [
             Peer("curvlinops, eigsh", lambda: each(by_curvlinops, TASK, w[:few]), K / few, least=10),
             Peer("PyHessian", lambda: each(by_pyhessian, TASK, w[:few]), K / few, within=math.inf),
         ],
+        networks=K,
         within=2e-3,  # 1e-3 for each side
     )
 
@@ -140,9 +141,10 @@ def bench_sharpness_along_run(paired, size):
     K, few = size(48, 8), size(6, 2)
     path = weights(TASK, K, list(range(0, size(201, 21), 10)), lr=0.1)
     paired(
-        f"sharpness at {len(path)} steps of a run, MLP 64-64-10 on 1000 examples",
+        f"sharpness along a run, {len(path)} times",
         lambda device: along(path.to(device)).T,
         [Peer("loop of eigsh", lambda: eigsh_along(path[:, :few]).T, K / few, least=12)],
+        networks=K,
         within=2e-3,
         rounds=3,
     )
@@ -156,10 +158,11 @@ def bench_sharpness_share(paired, size):
         return ds.loss.values[..., -1].ravel()
 
     paired(
-        f"{steps} steps of full-batch training, loss recorded every 10, MLP 64-64-10 on 1000 examples",
+        "full-batch training",
         lambda device: train(["loss"], device),
-        [Peer("with sharpness too", lambda: train(["loss", "sharpness"]), most=1.25)],
-        steps=K * steps,
+        [Peer("the same with sharpness", lambda: train(["loss", "sharpness"]), most=1.25)],
+        networks=K,
+        steps=steps,
         rounds=3,
     )
 
@@ -208,11 +211,12 @@ def bench_noise_trace(paired, size):
     K = size(48, 8)
     (w,) = weights(TASK, K, [100], lr=0.1)
     paired(
-        "trace of the gradient noise, MLP 64-64-10 on 1000 examples",
+        "trace of the gradient noise",
         lambda device: noise.noise_trace(TASK, w.to(device)).cpu(),
         [
             Peer("loop over examples", lambda: each(by_example, TASK, w[:2]), K / 2, least=40),
             Peer("torch.func", lambda: each(by_func, TASK, w[:8]), K / 8, least=40),
             Peer("BackPACK", lambda: each(by_backpack, TASK, w[:8]), K / 8),
         ],
+        networks=K,
     )

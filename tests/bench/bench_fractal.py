@@ -130,14 +130,15 @@ def bench_fractal(paired, size):
         return disagreement(a[known], b[known])
 
     paired(
-        f"fractal boundary, {side} x {side} trainings of {steps} steps",
+        f"fractal, {side} × {side} trainings",
         lambda device: together(side, steps, device),
         [
             Peer("loop", lambda: some(few, loop), len(first) / len(first[few]), least=450),
             Peer("JAX, as usual", lambda: some(part, jax_canonical), 4.0),
             Peer("JAX, tuned", lambda: jax_tuned(first, last, steps), least=1.0),
         ],
-        steps=len(first) * steps,
+        networks=len(first),
+        steps=steps,
         compare=compare,
         within=0.02,
         rounds=3,

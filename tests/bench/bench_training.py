@@ -52,10 +52,12 @@ def bench_mlp(paired, size, batch_size, steps, target):
     paired(
         f"MLP 64-64-10, batch {batch_size}",
         lambda device: ours(p, device),
-        sides(p, 48, size(24, 4), {"loop": target, "JAX, tuned": 1.0}),
-        steps=len(p.seeds) * p.steps,
+        [*sides(p, 48, size(24, 4), {"loop": target, "JAX, tuned": 1.0}),
+         Peer("JAX, tuned, XLA's threads", lambda: peers_jax.tuned(p, 48, xla_threads=True))],
+        networks=len(p.seeds),
+        steps=p.steps,
         flops=products(model.widths, batch_size),
-    )
+    )  # fmt: skip
 
 
 def bench_wide_mlp(paired, size):
@@ -67,7 +69,8 @@ def bench_wide_mlp(paired, size):
         "MLP 784-100-10, batch 64",
         lambda device: ours(p, device),
         sides(p, 8, size(48, 4), {"loop": 4}),
-        steps=len(p.seeds) * p.steps,
+        networks=len(p.seeds),
+        steps=p.steps,
         flops=products(model.widths, 64),
         peak=0.65,
     )
@@ -77,10 +80,11 @@ def bench_wide_mlp(paired, size):
 def bench_cnn(paired, size, batch_size, steps, target):
     p = Problem(Task(models.CNN(), data.digits(256)), batch_size, size(steps, 3), 0.05, range(size(K, 16)))
     paired(
-        f"CNN 16-32 channels on 8 x 8 digits, batch {batch_size}",
+        f"CNN 16-32, batch {batch_size}",
         lambda device: ours(p, device),
         sides(p, 8, size(24, 4), {"loop": target}, jax_some=size(96, 16)),
-        steps=len(p.seeds) * p.steps,
+        networks=len(p.seeds),
+        steps=p.steps,
         within=1e-2,  # ReLU's kinks
         rounds=3,
     )
@@ -90,22 +94,24 @@ def bench_diagonal(paired, size):
     examples = data.sparse_regression(40, 100, support=5)
     p = Problem(Task(models.DiagonalLinear(100), examples, "mse"), None, size(1000, 50), 0.01, range(size(K, 48)), 0.3)
     paired(
-        "diagonal linear network, 100 weights, 40 examples, full batch",
+        "diagonal linear, 100 weights, full batch",
         lambda device: ours(p, device),
         sides(p, 288, size(12, 4), {"loop": 400}),
-        steps=len(p.seeds) * p.steps,
+        networks=len(p.seeds),
+        steps=p.steps,
     )
 
 
 def bench_single(paired, size):
     p = Problem(Task(models.MLP((64, 64, 10)), DIGITS), 64, size(3000, 100), 0.05, range(1))
     paired(
-        "one MLP 64-64-10 alone, batch 64",
+        "one MLP 64-64-10, batch 64",
         lambda device: ours(p, device),
         [
             Peer("loop by hand", lambda: peers_torch.by_hand(p), least=1 / 1.2),
             Peer("loop", lambda: peers_torch.loop(p)),
             Peer("JAX, as usual", lambda: peers_jax.canonical(p)),
         ],
+        networks=1,
         steps=p.steps,
     )

@@ -109,7 +109,7 @@ def apply_stacked(model: models.Model, params: Params, x: jax.Array) -> jax.Arra
 
 
 @cache
-def _compiled_chunk(problem: Problem) -> Callable:
+def _compiled_chunk(problem: Problem, xla_threads: bool) -> Callable:
     x, y = examples(problem)
 
     def objectives(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -124,12 +124,12 @@ def _compiled_chunk(problem: Problem) -> Callable:
         params, _ = jax.lax.scan(step, params, batches, problem.steps)
         return objectives(params, x, y)
 
-    return jax.jit(train, compiler_options=ONE_THREAD)
+    return jax.jit(train, compiler_options=None if xla_threads else ONE_THREAD)
 
 
-def tuned(problem: Problem, chunk: int) -> Tensor:
+def tuned(problem: Problem, chunk: int, xla_threads: bool = False) -> Tensor:
     """Chunks of `chunk` networks side by side on Python threads; XLA runs without the interpreter's lock."""
-    train, seeds = _compiled_chunk(problem), problem.seeds
+    train, seeds = _compiled_chunk(problem, xla_threads), problem.seeds
 
     def one(start: int) -> np.ndarray:
         return np.asarray(train(*drawn(problem, seeds[start : start + chunk])))

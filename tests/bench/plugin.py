@@ -83,7 +83,8 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
 
     Args:
         ours: does the work on the device it is given.
-        steps: network-steps that the work consists of, if it is training.
+        networks: how many are trained or measured.
+        steps: of each of them, if it is training.
         flops: floating-point operations of the matrix products of a network-step.
         peak: the least share of the measured sgemm peak that our target asks for.
         compare: how different a peer's outputs and the same rows of ours are; `within` is the most it may be.
@@ -96,6 +97,7 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
         ours: Callable[[str], Any],
         peers: Sequence[Peer],
         *,
+        networks: int,
         steps: int | None = None,
         flops: float | None = None,
         peak: float | None = None,
@@ -127,6 +129,7 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
         keep(
             title=title,
             ours=list(own),
+            networks=networks,
             steps=steps,
             peers={
                 peer.name: {"seconds": seconds[peer.name][idle:], "share": peer.share, "least": peer.least, "most": peer.most,
@@ -148,11 +151,10 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
 def sgemm(seconds: float = 0.2) -> float:
     """Floating-point operations per second of large float32 matrix products, one Python thread per core."""
     cores, n = os.cpu_count(), 1024
-    until = time.perf_counter() + seconds
 
     def products(_: int) -> float:
         a, count, start = torch.randn(n, n), 0, time.perf_counter()
-        while time.perf_counter() < until:
+        while time.perf_counter() < start + seconds:
             torch.mm(a, a)
             count += 1
         return count * 2 * n**3 / (time.perf_counter() - start)
@@ -216,6 +218,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     whole = {"machine": machine(config.stash[PEAKS]), "seconds": time.perf_counter() - config.stash[START], "results": records}
     whole["chapters"] = page.chapters(ROOT / "chapters")
-    page.JSON.write_text(json.dumps(page.rounded(whole), indent=1) + "\n", encoding="utf-8")
+    page.JSON.write_text(json.dumps(page.rounded(whole), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     page.write(page.JSON)
     terminalreporter.write_line("book/benchmarks.json and book/benchmarks.md are written.")
