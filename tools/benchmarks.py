@@ -193,7 +193,7 @@ def shown(name: str) -> str:
 
 def ratio_figure(records: list[dict]) -> Figure:
     """Every peer of every record as a dot on a logarithmic axis, with a line from the smallest to the largest ratio."""
-    kinds = {"loop": "loss", "loop, joblib": "distance", "torch.func, one thread": "accuracy", "JAX, as usual": "noise",
+    kinds = {"loop": "loss", "loop, joblib": "distance", "torch.func": "accuracy", "JAX, as usual": "noise",
              "JAX, tuned": "sharpness"}  # fmt: skip
     points = [(i, row) for i, record in enumerate(records) for row in against(record) if row.name in kinds]
 
@@ -424,10 +424,11 @@ The peers:
 
 - **loop**: one `nn.Module` and one `torch.optim.SGD` after the other, on one thread. Its time is proportional to the number of networks, so it trains only a part of them, as the tables say, and its time is multiplied.
 - **loop, joblib**: the same loop in one process per core, the processes started beforehand.
-- **torch.func**: `vmap` over `grad` of one network's loss, with one thread and with all cores inside an operation.
+- **torch.func**: `vmap` over `grad` of one network's loss; networks in chunks, chunks on a Python thread for each core.
 - **JAX, as usual**: one network's training as `lax.scan` over its steps, `vmap` over the networks, `jit`; samples first.
 - **JAX, tuned**: features before samples, the inputs turned once a step; networks in chunks that fit the cache; chunks on a Python
-  thread for each core, with XLA's own threads switched off. For the small MLPs the tables also have it with XLA's threads.
+  thread for each core, with XLA's own threads switched off. For the small MLPs the tables also
+  have it with XLA's threads. Convolutions are XLA's own, mapped over the networks, on both JAX sides.
 - **sweep(autograd=True)**: this library without the gradients it has written out for these models.
 
 The sweeps ask the C library to keep freed memory for the next step. As all sides share the process, the PyTorch peers gain from that too."""

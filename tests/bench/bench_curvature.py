@@ -108,11 +108,11 @@ def bench_eigenvalue_errors(keep):
 
 def along(path: Tensor) -> np.ndarray:
     """Sharpness (steps, K) by the sweep's own probe, which starts where its last measurement ended."""
-    seeds, parts = list(range(path.shape[1])), {"train": TASK.part("train")}
+    seeds, parts = list(range(path.shape[1])), {"train": TASK.part("train", path.device)}
     networks = Networks(TASK, path[0], path[0], 0, SimpleNamespace(), len(TASK.data), seeds, parts, Gradients(TASK))
     out = []
     for networks.w in path:
-        out.append(PROBES["sharpness"].measure(networks).numpy())
+        out.append(PROBES["sharpness"].measure(networks).cpu().numpy())
     return np.stack(out)
 
 

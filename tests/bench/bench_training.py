@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 
 import pytest
@@ -31,8 +30,7 @@ def sides(p: Problem, chunk: int, some: int, least: dict[str, float], jax_some: 
     return [
         peer("loop", peers_torch.loop, some),
         peer("loop, joblib", peers_torch.processes, 2 * some),
-        peer("torch.func, one thread", lambda part: peers_torch.functional(part, 1), 4 * some),
-        peer("torch.func, all cores", lambda part: peers_torch.functional(part, os.cpu_count()), 4 * some),
+        peer("torch.func", peers_torch.functional, 8 * some),
         peer("JAX, as usual", peers_jax.canonical, jax_some),
         peer("JAX, tuned", lambda part: peers_jax.tuned(part, chunk), jax_some),
         Peer("sweep(autograd=True)", lambda: ours(p, autograd=True)),
@@ -73,6 +71,7 @@ def bench_wide_mlp(paired, size):
         steps=p.steps,
         flops=products(model.widths, 64),
         peak=0.65,
+        rounds=3,
     )
 
 

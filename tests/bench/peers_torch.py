@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from joblib import Parallel, delayed, parallel_config
@@ -42,14 +44,11 @@ def processes(problem: Problem) -> Tensor:
         return torch.stack(Parallel(n_jobs=os.cpu_count())(delayed(train_one)(problem, s) for s in problem.seeds))
 
 
-def functional(problem: Problem, cores: int) -> Tensor:
-    """`torch.func`: one network's gradient, mapped over the stacked networks; `cores` threads inside an operation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(cores)
-    try:
-        return _functional(problem)
-    finally:
-        torch.set_num_threads(threads)
+def functional(problem: Problem, chunk: int = 96) -> Tensor:
+    """`torch.func`: one network's gradient, mapped over stacked networks; chunks of them on a thread for each core."""
+    parts = [replace(problem, seeds=problem.seeds[i : i + chunk]) for i in range(0, len(problem.seeds), chunk)]
+    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return torch.cat(list(pool.map(_functional, parts)))
 
 
 def _functional(problem: Problem) -> Tensor:
