@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+PEERS = .peers
 PYTEST = $(BIN)/python -m pytest
 NOTEBOOKS = --nbval-lax --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg
 
@@ -14,7 +15,7 @@ help:
 	@echo "make lab       open the chapters in JupyterLab"
 	@echo "make execute   run every chapter and store its outputs (CHAPTER=slug: only one)"
 	@echo "make seeds     run every chapter's claims with other random seeds"
-	@echo "make bench     time the training engine"
+	@echo "make bench     measure the library against others and write book/benchmarks.md (ONLY=mlp: some, QUICK=1: small)"
 	@echo "make clean     remove what was built, the environment included"
 
 $(READY): requirements.txt pyproject.toml
@@ -42,9 +43,15 @@ execute: $(READY)
 seeds: $(READY)
 	$(BIN)/python tools/seeds.py --all
 
-bench: $(READY)
-	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+# ONLY=mlp runs the benchmarks with that in their name, QUICK=1 a small size of them; neither writes the page
+bench: $(READY) $(PEERS)/.ready
+	PYTHONPATH=$(PEERS):tests DESCENT_PROGRESS=off $(PYTEST) -c tests/bench/pytest.ini tests/bench $(if $(ONLY),-k "$(ONLY)") $(if $(QUICK),--quick)
+
+$(PEERS)/.ready: tests/bench/requirements.txt $(READY)
+	rm -rf $(PEERS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) -r tests/bench/requirements.txt
+	@touch $@
 
 clean:
-	rm -rf _build $(VENV) .pytest_cache .hypothesis lib/descent.egg-info
+	rm -rf _build $(VENV) $(PEERS) .pytest_cache .hypothesis lib/descent.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""What every side of a benchmark trains: the same networks, from the same weights, on the same batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from descent import Task, models, sweep
+from descent.seeding import generator
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One network for each seed, trained with stochastic gradient descent.
+
+    Attributes:
+        batch_size: examples per step; None takes all of them.
+        seeds: decide the initial weights and the order of the examples.
+    """
+
+    task: Task
+    batch_size: int | None
+    steps: int
+    lr: float
+    seeds: Sequence[int]
+    init_scale: float = 1.0
+
+    def some(self, count: int) -> Problem:
+        """The same with `count` of the networks, for sides whose time is proportional to their number."""
+        return replace(self, seeds=self.seeds[:count])
+
+    @cached_property
+    def examples(self) -> tuple[Tensor, Tensor]:
+        """Inputs (n, *features) and labels (n,) or targets (n, outputs)."""
+        part = self.task.part("train")
+        return part.x.movedim(-1, 0).contiguous(), part.y.movedim(-1, 0).contiguous()
+
+    def weights(self, seeds: Sequence[int] | None = None) -> Tensor:
+        """Initial weights, one flat row per network (K, P)."""
+        init, scale = self.task.model.init, self.init_scale
+        return torch.stack([self.task.flatten(init(generator(s, "init"), scale), 0) for s in seeds or self.seeds])
+
+    def batches(self, seed: int) -> Tensor | list[slice]:
+        """The examples of each step (steps, batch), the engine's "shuffle": a new order every epoch."""
+        if self.batch_size is None:
+            return [slice(None)] * self.steps
+        stream, n, size = generator(seed, "batches"), len(self.task.data), self.batch_size
+        epochs = -(-self.steps // (n // size))
+        order = [torch.randperm(n, generator=stream)[: n - n % size].view(-1, size) for _ in range(epochs)]
+        return torch.cat(order)[: self.steps]
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The mean loss of one network as its own users write it, from outputs (n, outputs)."""
+        if self.task.loss == "cross_entropy":
+            return F.cross_entropy
+        return lambda outputs, y: (outputs - y).square().sum(1).mean() / 2
+
+
+class Diagonal(nn.Module):
+    """x . (u^2 - v^2)"""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.u.square() - self.v.square())[:, None]
+
+
+def module(task: Task) -> nn.Module:
+    """The task's model as an `nn.Module`, its parameters in the order of the flat vector."""
+    model = task.model
+    if isinstance(model, models.DiagonalLinear):
+        return Diagonal(model.dim)
+    if isinstance(model, models.CNN):
+        layers, channels = [], [model.input_shape[0], *model.channels]
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(task.layout["W"][1], model.outputs))
+    layers = []
+    for before, after in itertools.pairwise(model.widths):
+        layers += [nn.Linear(before, after, bias=model.bias), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+def ours(problem: Problem, device: str = "cpu", autograd: bool = False) -> Tensor:
+    """Final training losses (K,) of the networks, trained together."""
+    p = problem
+    ds = sweep(p.task, lr=p.lr, batch_size=p.batch_size, init_scale=p.init_scale, seed=list(p.seeds), steps=p.steps,
+               record_every=[p.steps], device=device, autograd=autograd, cache=False)  # fmt: skip
+    return torch.tensor(ds.loss.values.ravel())
