@@ -123,10 +123,11 @@ def train(run: _Run, client: Client, bar: tqdm) -> bool:
         time.sleep(POLL)
         finished = [future for future in waiting if future.done()]
         for future, result in zip(finished, client.gather(finished)):
-            job = waiting.pop(future)
-            updates[job] = len(jobs[job].rows) * run.plan.steps
+            job = waiting[future]
             if result is not None:
                 _put(run, jobs[job].rows, *result)
+            updates[job] = len(jobs[job].rows) * run.plan.steps
+            del waiting[future]  # last, so that an interrupt in between loses nothing
         bar.update(sum(updates) - bar.n)
 
     client.subscribe_topic(name, report)
