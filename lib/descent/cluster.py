@@ -56,6 +56,7 @@ def local(workers: int | None = None) -> Client:
 
     Raises:
         ValueError: `workers` is not an integer of at least 1.
+        RuntimeError: no process could be started, as in a script without that line.
     """
     from distributed import Client
 
@@ -63,10 +64,13 @@ def local(workers: int | None = None) -> Client:
     workers = cores if workers is None else workers
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers={workers!r}; allowed: an integer of at least 1")
-    # no memory limit, because the engine bounds its memory itself; no dashboard, and no port that may be taken
-    return Client(n_workers=workers, threads_per_worker=max(1, cores // workers), host="127.0.0.1", memory_limit=0,
-                  dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-                  silence_logs=logging.CRITICAL, preload="descent.cluster")  # fmt: skip
+    try:
+        # no memory limit, because the engine bounds its memory itself; no dashboard, and no port that may be taken
+        return Client(n_workers=workers, threads_per_worker=max(1, cores // workers), host="127.0.0.1", memory_limit=0,
+                      dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+                      silence_logs=logging.CRITICAL, preload="descent.cluster")  # fmt: skip
+    except RuntimeError as error:
+        raise RuntimeError('no worker started; in a script, call cluster.local() below `if __name__ == "__main__":`') from error
 
 
 def dask_setup(worker: Worker) -> None:

@@ -232,6 +232,13 @@ def test_only_running_clients_are_taken():
         cluster.local(0)
 
 
+def test_a_script_without_its_guard_is_told(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text("from descent import cluster\ncluster.local(1)\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=200)
+    assert done.stderr.strip().endswith('in a script, call cluster.local() below `if __name__ == "__main__":`')
+
+
 INTERRUPTED = """
 import json, os, signal
 from descent import Task, cluster, data, models, probes, sweep
