@@ -151,13 +151,14 @@ def train(run: _Run, client: Client, bar: tqdm) -> bool:
             collect()
         return False
     except KeyboardInterrupt:
-        started = {key for held in client.processing().values() for key in held}
-        client.cancel(pending := [future for future in waiting if future.key not in started])
-        for future in pending:
-            del waiting[future]
         while waiting:
-            client.run(_halt, sent, on_error="ignore")  # again and again, for workers that have come since
+            begun = {key for keys in client.processing().values() for key in keys}
+            client.run(_halt, sent, on_error="ignore")
             collect()
+            # not begun, or its worker is gone
+            client.cancel(dropped := [future for future in waiting if future.key not in begun])
+            for future in dropped:
+                del waiting[future]
         return True
     finally:
         client.cancel(list(waiting))
