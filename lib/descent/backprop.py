@@ -8,7 +8,9 @@ to autograd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descent.models import CNN, MLP, DiagonalLinear, Model, Params
-from descent.task import Task
+from descent.task import LOSSES, Task
 
 #: columns of a product below which its transpose is faster on a CPU
 FEW_COLUMNS = 16
@@ -37,49 +39,54 @@ class Room(dict):
             self[name, shape] = like.new_zeros(shape)
         return self[name, shape]
 
-    def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
-        """`a @ b` (K, m, n), for a (K, m, r) and b (K, r, n), or b (r, n) if all networks share it.
+    def product(self, name: str, a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
+        """`a @ b + plus` (K, m, n), for a (K, m, r), b (K, r, n), or (r, n) if all networks share it, and plus (K, m, 1).
 
         BLAS multiplies one large matrix faster than many small ones, is several times slower
         than elementwise work where a product is one of vectors, and on a CPU slow where the result has
         few columns: then the transposed product is taken.
         """
         K, m, n = *a.shape[:2], b.shape[-1]
+        cpu = a.device.type == "cpu"
         if b.ndim == 2:
             out = self(name, a, K, m, n)
             torch.mm(a.reshape(K * m, -1), b, out=out.view(K * m, n))
-            return out
-        if a.shape[-1] == 1:
-            return torch.mul(a, b, out=self(name, a, K, m, n))
-        if a.device.type == "cpu" and m == 1:
-            return torch.sum(a.mT * b, 1, keepdim=True, out=self(name, a, K, m, n))
-        if a.device.type == "cpu" and n < FEW_COLUMNS:
-            return torch.bmm(b.mT, a.mT, out=self(name, a, K, n, m)).mT
-        return torch.bmm(a, b, out=self(name, a, K, m, n))
+        elif a.shape[-1] == 1:
+            out = torch.mul(a, b, out=self(name, a, K, m, n))
+        elif cpu and m == 1:
+            out = torch.sum(a.mT * b, 1, keepdim=True, out=self(name, a, K, m, n))
+        elif cpu and n < FEW_COLUMNS:
+            out = torch.bmm(b.mT, a.mT, out=self(name, a, K, n, m)).mT
+        elif plus is not None:
+            return torch.baddbmm(plus, a, b, out=self(name, a, K, m, n))
+        else:
+            return torch.bmm(a, b, out=self(name, a, K, m, n))
+        return out if plus is None else out.add_(plus)
 
 
 # -- the outer end: losses ---------------------------------------------------------------
 
 
-def _cross_entropy(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    log_p = torch.log_softmax(outputs, 1)
-    labels = y.expand(len(outputs), -1)[:, None]
-    losses = log_p.gather(1, labels).mean((1, 2)).neg_()
-    p = _exp_(log_p)
-    return losses, p.scatter_add_(1, labels, p.new_full((1, 1, 1), -1.0).expand(labels.shape))
+def _from_probabilities(outputs: Tensor, y: Tensor) -> Tensor:
+    p, labels = outputs.softmax(1), y.unsqueeze(-2).expand(len(outputs), 1, -1)
+    return p.scatter_add_(1, labels, p.new_full((1, 1, 1), -1.0).expand_as(labels))
 
 
-def _squared_error(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    d = outputs - y
-    return d.square().sum(1).mean(1) / 2, d
-
-
-#: loss -> from outputs (K, outputs, n) and targets to losses (K,) and n times their derivative in the outputs
-LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "cross_entropy": _cross_entropy,
-    "mse": _squared_error,
-    "output": lambda outputs, y: (outputs[:, 0].mean(1), torch.ones_like(outputs)),
+#: loss -> n times the derivative of the mean loss in the outputs (K, outputs, n), for targets y
+DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": _from_probabilities,
+    "mse": lambda outputs, y: outputs - y,
+    "output": lambda outputs, y: torch.ones_like(outputs),
 }
+
+
+def _ceiling(loss: str, outputs: Tensor, d: Tensor) -> float:
+    """What no network's loss exceeds, from the outputs and the derivative above: cheaper than the losses. NaN where one is NaN."""
+    least, most = torch.aminmax(d if loss == "mse" else outputs)
+    largest = max(-least.item(), most.item())
+    if loss == "mse":
+        return outputs.shape[1] / 2 * largest**2
+    return 2 * largest + math.log(outputs.shape[1]) if loss == "cross_entropy" else largest
 
 
 # -- the families ------------------------------------------------------------------------
@@ -91,13 +98,6 @@ def _tanh_(z: Tensor) -> Tensor:
         np.tanh(z.numpy(), out=z.numpy())
         return z
     return z.tanh_()
-
-
-def _exp_(z: Tensor) -> Tensor:
-    if z.device.type == "cpu":
-        np.exp(z.numpy(), out=z.numpy())
-        return z
-    return z.exp_()
 
 
 _aten = torch.ops.aten
@@ -127,9 +127,7 @@ class _MLP:
             weight = params[f"W{i}"]
             if factor != 1.0:
                 weight = torch.mul(weight, factor, out=self.room(f"factor{i}", weight, *weight.shape))
-            z = self.room.product(f"z{i}", weight, x)
-            if self.model.bias:
-                z.add_(params[f"b{i}"])
+            z = self.room.product(f"z{i}", weight, x, params.get(f"b{i}"))
             self.inputs.append(x)
             self.weights.append(weight)
             x = self.activate(z) if i < last else z
@@ -247,15 +245,22 @@ class Gradients:
         self.task, self.room, self.w = task, Room(), None
         self.family = None if autograd or not written_out(task.model) else FAMILIES[type(task.model)](task.model, self.room)
 
-    def __call__(self, w: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """For flat parameters w (K, P) and a minibatch x (*net?, *features, n), y."""
+    def __call__(self, w: Tensor, x: Tensor, y: Tensor, above: float | None = None) -> tuple[Tensor | None, Tensor]:
+        """For flat parameters w (K, P) and a minibatch x (*net?, *features, n), y.
+
+        With `above`, the losses are None if it is plain that none of them exceeds it.
+        """
         if self.family is None:
             return self.task.losses_and_gradients(w, x, y)
         if w is not self.w:
             self.w, self.gradient = w, torch.empty_like(w)
             self.params, self.parts = self.task.unflatten(w), self.task.unflatten(self.gradient)
-        with torch.inference_mode():  # nothing here is for autograd, whose bookkeeping takes time too
-            losses, d = LOSSES[self.task.loss](self.family.forward(self.params, x), y)
+        # nothing here is for autograd, whose bookkeeping takes time too
+        with nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
+            loss, outputs = self.task.loss, self.family.forward(self.params, x)
+            d = DERIVATIVES[loss](outputs, y)
+            plain = above is not None and _ceiling(loss, outputs, d) <= above
+            losses = None if plain else LOSSES[loss](outputs, y).mean(-1)
             self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
         return losses, self.gradient
 

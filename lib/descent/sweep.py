@@ -542,7 +542,8 @@ class _Training:
         self.gradients = Gradients(plan.task, plan.autograd)
         self.alive, self.all_alive = torch.ones(len(job.rows), dtype=torch.bool, device=device), True
         self.diverged_at = torch.full((len(job.rows),), torch.nan, device=device, dtype=torch.float64)
-        self.bound: Tensor | None = None
+        self.bound: Tensor | None = None  # the loss beyond which a network has diverged, (K,)
+        self.limit: float | None = None  # the least of them
         self.update = self._update
         self.networks = Networks(plan.task, self.w, self.w.clone(), 0, self.h, job.batch_size, seeds, run.parts, self.gradients)
 
@@ -570,15 +571,17 @@ class _Training:
         if self.optimizer.proximal:
             losses, gradient = _proximal(self.task, w, x, y, h.lr)
         else:
-            losses, gradient = self.gradients(w, x, y)
+            losses, gradient = self.gradients(w, x, y, self.limit)
         if self.bound is None:
             self.bound = DIVERGENCE * losses.abs().clamp(min=1.0)
-        sound = losses <= self.bound  # false for NaN too
-        # looking is free on a CPU; on a GPU it would wait for the device, so there it is always done
-        if self.cuda or not sound.all():
-            self.diverged_at.copy_(torch.where(self.alive & ~sound, h.step - 1, self.diverged_at))
-            self.alive.logical_and_(sound)
-            self.all_alive = False
+            # looking is free on a CPU; on a GPU it would wait for the device
+            self.limit = None if self.cuda else self.bound.min().item()
+        if losses is not None:
+            sound = losses <= self.bound  # false for NaN too
+            if self.cuda or not sound.all():
+                self.diverged_at.copy_(torch.where(self.alive & ~sound, h.step - 1, self.diverged_at))
+                self.alive.logical_and_(sound)
+                self.all_alive = False
         optimizers.step(self.optimizer, w, gradient, self.state, h, None if self.all_alive else self.alive)
 
     def drop_the_lost(self) -> None:

@@ -32,7 +32,7 @@ sys.path.append(str(ROOT / "tools"))
 
 import benchmarks as page  # noqa: E402
 
-ROUNDS = 5
+ROUNDS = 3
 CUDA = torch.cuda.is_available()
 
 
