@@ -6,7 +6,6 @@ gradient descent; the two axes are the learning rates of the two layers.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -19,7 +18,7 @@ from torch.nn.utils import vector_to_parameters
 
 from bench.peers_jax import ONE_THREAD
 from bench.plugin import Peer
-from bench.problems import Problem, module
+from bench.problems import CORES, Problem, module
 from descent import Task, data, models, sweep
 from descent.seeding import generator
 
@@ -108,7 +107,7 @@ def jax_canonical(first: np.ndarray, last: np.ndarray, steps: int) -> np.ndarray
 
 def jax_tuned(first: np.ndarray, last: np.ndarray, steps: int) -> np.ndarray:
     run, a, b = _compiled(steps, True), first.astype(np.float32), last.astype(np.float32)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(CORES) as pool:
         starts = range(0, len(a), CHUNK)
         return np.concatenate(list(pool.map(lambda s: np.asarray(run(a[s : s + CHUNK], b[s : s + CHUNK])), starts)))
 

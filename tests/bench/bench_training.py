@@ -75,13 +75,13 @@ def bench_wide_mlp(paired, size):
     )
 
 
-@pytest.mark.parametrize("batch_size, steps, target", [(16, 40, 3.5), (64, 20, 1.9)])
+@pytest.mark.parametrize("batch_size, steps, target", [(16, 30, 3.5), (64, 10, 1.9)])
 def bench_cnn(paired, size, batch_size, steps, target):
     p = Problem(Task(models.CNN(), data.digits(256)), batch_size, size(steps, 3), 0.05, range(size(K, 16)))
     paired(
         f"CNN 16-32, batch {batch_size}",
         lambda device: ours(p, device),
-        sides(p, 8, size(24, 4), {"loop": target}, jax_some=size(96, 16)),
+        sides(p, 8, size(24, 4), {"loop": target}, jax_some=size(32, 16)),
         networks=len(p.seeds),
         steps=p.steps,
         within=1e-2,  # ReLU's kinks

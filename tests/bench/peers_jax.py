@@ -6,7 +6,6 @@ compared; drawing them is part of what is timed, on every side.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.problems import Problem
+from bench.problems import CORES, Problem
 from descent import models
 
 Params = dict[str, jax.Array]
@@ -134,5 +133,5 @@ def tuned(problem: Problem, chunk: int, xla_threads: bool = False) -> Tensor:
     def one(start: int) -> np.ndarray:
         return np.asarray(train(*drawn(problem, seeds[start : start + chunk])))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(CORES) as pool:
         return torch.tensor(np.concatenate(list(pool.map(one, range(0, len(seeds), chunk)))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.utils import vector_to_parameters
 
-from bench.problems import Problem, module
+from bench.problems import CORES, Problem, module
 
 
 def _network(problem: Problem, seed: int) -> nn.Module:
@@ -41,13 +40,13 @@ def loop(problem: Problem) -> Tensor:
 def processes(problem: Problem) -> Tensor:
     """The same loop, networks shared out to a process on each core (joblib keeps the processes between calls)."""
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        return torch.stack(Parallel(n_jobs=os.cpu_count())(delayed(train_one)(problem, s) for s in problem.seeds))
+        return torch.stack(Parallel(n_jobs=CORES)(delayed(train_one)(problem, s) for s in problem.seeds))
 
 
 def functional(problem: Problem, chunk: int = 96) -> Tensor:
     """`torch.func`: one network's gradient, mapped over stacked networks; chunks of them on a thread for each core."""
     parts = [replace(problem, seeds=problem.seeds[i : i + chunk]) for i in range(0, len(problem.seeds), chunk)]
-    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(CORES, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return torch.cat(list(pool.map(_functional, parts)))
 
 

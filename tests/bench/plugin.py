@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import platform
 import sys
 import time
@@ -25,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.problems import CORES
 from descent.probes.device import describe
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def size(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+def size(request: pytest.FixtureRequest) -> Callable[[Any, Any], Any]:
     """`size(full, quick)`: one of the two, as `--quick` says."""
     quick = request.config.getoption("quick")
     return lambda full, small: small if quick else full
@@ -78,7 +78,7 @@ def keep(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 @pytest.fixture
-def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int], int]) -> Callable[..., None]:
+def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[Any, Any], Any]) -> Callable[..., None]:
     """`paired(title, ours, peers, ...)`: measure, compare, keep.
 
     Args:
@@ -112,15 +112,16 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
         sides = [(peer.name, peer.run) for peer in peers] + [("GPU", lambda: ours("cuda"))] * CUDA
         seconds, outputs, peaks, turn = {name: [] for name, _ in sides}, {}, [], itertools.count()
 
-        def others() -> None:
+        def others() -> tuple[tuple[str], dict]:
             peaks.append(sgemm())
             first = next(turn) % len(sides)  # each in turn is the one that ours follows
             for name, run in sides[first:] + sides[:first]:
                 start = time.perf_counter()
                 outputs[name] = run()
                 seconds[name].append(time.perf_counter() - start)
+            return ("cpu",), {}
 
-        result = benchmark.pedantic(ours, args=None, kwargs=None, setup=lambda: others() or (("cpu",), {}), rounds=rounds, warmup_rounds=idle)
+        result = benchmark.pedantic(ours, setup=others, rounds=rounds, warmup_rounds=idle)
         own, differences = benchmark.stats.stats.data, {}
         allowed = {peer.name: peer.within for peer in peers if peer.within is not None}
         for name, output in outputs.items():
@@ -150,7 +151,7 @@ def paired(benchmark: Any, keep: Callable[..., None], size: Callable[[int, int],
 
 def sgemm(seconds: float = 0.2) -> float:
     """Floating-point operations per second of large float32 matrix products, one Python thread per core."""
-    cores, n = os.cpu_count(), 1024
+    n = 1024
 
     def products(_: int) -> float:
         a, count, start = torch.randn(n, n), 0, time.perf_counter()
@@ -159,8 +160,8 @@ def sgemm(seconds: float = 0.2) -> float:
             count += 1
         return count * 2 * n**3 / (time.perf_counter() - start)
 
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return sum(pool.map(products, range(cores)))
+    with ThreadPoolExecutor(CORES, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return sum(pool.map(products, range(CORES)))
 
 
 @pytest.fixture(autouse=True)
@@ -207,17 +208,22 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Any:
         item.config.stash[RECORDS][name] = {"group": item.path.stem.removeprefix("bench_"), "failed": call.excinfo.typename}
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Show the ratios; write the page if this was the whole suite at its full size."""
     records = config.stash[RECORDS]
     terminalreporter.section("medians over the rounds (smallest to largest)")
     for name, record in records.items():
         terminalreporter.write_line("\n".join(page.lines(name, record)))
-    if config.getoption("quick") or config.getoption("keyword"):
+    whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not config.getoption("keyword")
+    if not whole or config.getoption("quick"):
         terminalreporter.write_line("Not the whole suite at its full size: book/benchmarks.json stays as it is.")
         return
-    whole = {"machine": machine(config.stash[PEAKS]), "seconds": time.perf_counter() - config.stash[START], "results": records}
-    whole["chapters"] = page.chapters(ROOT / "chapters")
-    page.JSON.write_text(json.dumps(page.rounded(whole), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    found = {
+        "machine": machine(config.stash[PEAKS]),
+        "seconds": time.perf_counter() - config.stash[START],
+        "results": records,
+        "chapters": page.chapters(ROOT / "chapters"),
+    }
+    page.JSON.write_text(json.dumps(page.rounded(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     page.write(page.JSON)
     terminalreporter.write_line("book/benchmarks.json and book/benchmarks.md are written.")
