@@ -45,7 +45,7 @@ seeds: $(READY)
 
 # ONLY=mlp runs the benchmarks with that in their name, QUICK=1 a small size of them; neither writes the page
 bench: $(READY) $(PEERS)/.ready
-	PYTHONPATH=$(PEERS):tests DESCENT_PROGRESS=off $(PYTEST) -c tests/bench/pytest.ini tests/bench $(if $(ONLY),-k "$(ONLY)") $(if $(QUICK),--quick)
+	PYTHONPATH=$(PEERS):tests OMP_NUM_THREADS=1 DESCENT_PROGRESS=off $(PYTEST) -c tests/bench/pytest.ini tests/bench $(if $(ONLY),-k "$(ONLY)") $(if $(QUICK),--quick)
 
 $(PEERS)/.ready: tests/bench/requirements.txt $(READY)
 	rm -rf $(PEERS)
