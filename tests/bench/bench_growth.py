@@ -82,8 +82,8 @@ def bench_growth_networks(keep, size, examples):
         title="time and memory against the number of networks",
         growth={
             "networks": counts,
-            "seconds": rounds(size(3, 1), lambda count: each_step(mlp(count), max(4, min(200, 6000 // count))), counts),
-            "loop": rounds(size(3, 1), lambda count: each_step(mlp(count), 50, peers_torch.loop), [4])[0],
+            "seconds": rounds(size(5, 1), lambda count: each_step(mlp(count), max(6, min(300, 12000 // count))), counts),
+            "loop": rounds(size(5, 1), lambda count: each_step(mlp(count), 50, peers_torch.loop), [4])[0],
             "memory_networks": sizes,
             "memory": [fresh.measured("ours", count, 20, examples)["bytes"] for count in sizes],
         },
@@ -96,9 +96,9 @@ def bench_growth_width(keep, size):
 
     def measure(width: int) -> float:
         peaks.append(sgemm(0.1))
-        return each_step(mlp(networks, (64, width, 10)), max(4, min(60, 4000 // width)))
+        return each_step(mlp(networks, (64, width, 10)), max(6, min(120, 8000 // width)))
 
-    seconds = rounds(size(3, 1), measure, widths)
+    seconds = rounds(size(5, 1), measure, widths)
     flops = [products((64, width, 10), BATCH) for width in widths]
     keep(
         title="time against the width",
@@ -114,7 +114,7 @@ def bench_growth_steps(keep, size):
         ours(mlp(networks)(steps))
         return time.perf_counter() - start
 
-    seconds = rounds(size(3, 1), measure, counts)
+    seconds = rounds(size(5, 1), measure, counts)
     keep(title="time against the number of steps", growth={"steps": counts, "networks": networks, "seconds": seconds})
 
 
@@ -127,7 +127,7 @@ def bench_growth_job(keep, size, monkeypatch):
         monkeypatch.setattr(ENGINE, "_job_sizes", lambda plan, batch_size: sizes.append(own(plan, batch_size)) or (job, job))
         return each_step(mlp(networks), size(20, 10))
 
-    seconds = rounds(size(3, 1), measure, jobs)
+    seconds = rounds(size(5, 1), measure, jobs)
     keep(
         title="time against the networks in a job",
         growth={"jobs": jobs, "networks": networks, "seconds": seconds, "flops": products(WIDTHS, BATCH), "chosen": sizes[0][1]},

@@ -20,7 +20,7 @@ K = 576
 DIGITS = data.digits(512)
 
 
-def sides(p: Problem, chunk: int, some: int, least: dict[str, float], jax_some: int = K) -> list[Peer]:
+def sides(p: Problem, chunk: int, some: int, least: dict[str, float], jax_some: tuple[int, int] = (K, K)) -> list[Peer]:
     """Every peer of `p`. Those whose time is proportional to the number of networks train a part of them."""
 
     def peer(name: str, run: Callable[[Problem], Tensor], networks: int) -> Peer:
@@ -31,8 +31,8 @@ def sides(p: Problem, chunk: int, some: int, least: dict[str, float], jax_some: 
         peer("loop", peers_torch.loop, some),
         peer("loop, joblib", peers_torch.processes, 2 * some),
         peer("torch.func", peers_torch.functional, 8 * some),
-        peer("JAX, as usual", peers_jax.canonical, jax_some),
-        peer("JAX, tuned", lambda part: peers_jax.tuned(part, chunk), jax_some),
+        peer("JAX, as usual", peers_jax.canonical, jax_some[0]),
+        peer("JAX, tuned", lambda part: peers_jax.tuned(part, chunk), jax_some[1]),
         Peer("sweep(autograd=True)", lambda: ours(p, autograd=True)),
     ]
 
@@ -81,7 +81,7 @@ def bench_cnn(paired, size, batch_size, steps, target):
     paired(
         f"CNN 16-32, batch {batch_size}",
         lambda device: ours(p, device),
-        sides(p, 8, size(24, 4), {"loop": target}, jax_some=size(32, 16)),
+        sides(p, 4, size(24, 4), {"loop": target}, jax_some=size((16, 192), (8, 16))),
         networks=len(p.seeds),
         steps=p.steps,
         within=1e-2,  # ReLU's kinks

@@ -21,7 +21,8 @@ from descent import models
 
 Params = dict[str, jax.Array]
 
-#: Two Python threads that each run a chunk are fastest when XLA does not split its operations between threads too.
+#: Python threads that each run a chunk need no threads of XLA's inside an operation: on a machine with nothing else to
+#: do both ways are equally fast, on a busy one XLA's threads take twice as long.
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
 
 

@@ -71,8 +71,8 @@ def test_the_median_decides(values, least, most, verdict):
 
 
 def test_where_a_time_is_flat():
-    assert benchmarks.flat([1, 2, 4, 8, 16], [9.0, 3.0, 1.2, 1.0, 1.1]) == (4, None)
-    assert benchmarks.flat([1, 2, 4, 8, 16], [9.0, 1.0, 1.2, 1.3, 5.0]) == (2, 8)
+    assert benchmarks.flat([1, 2, 4, 8, 16], [9.0, 3.0, 1.4, 1.0, 1.1]) == (4, None)
+    assert benchmarks.flat([1, 2, 4, 8, 16], [9.0, 1.0, 1.4, 1.6, 5.0]) == (2, 8)
 
 
 def test_difference_is_the_largest_relative_one():
