@@ -11,6 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,16 +34,17 @@ EVALUATED = 8192
 
 
 class Room(dict):
-    """Tensors that are used again: asking twice for a name and a shape gives the same memory."""
+    """Tensors that are used again: asking twice for a name and a shape gives the same memory, for fewer networks a part of it."""
 
     def __call__(self, name: str, like: Tensor, *shape: int) -> Tensor:
         """A tensor of this shape, of the dtype and on the device of `like`: zeros the first time, then what it held."""
-        if (name, shape) not in self:
-            self[name, shape] = like.new_zeros(shape)
-        return self[name, shape]
+        held = self.get((name, shape[1:]))
+        if held is None or len(held) < shape[0]:
+            held = self[name, shape[1:]] = like.new_zeros(shape)
+        return held if len(held) == shape[0] else held[: shape[0]]
 
     def product(self, name: str, a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
-        """`a @ b + plus` (K, m, n), for a (K, m, r), b (K, r, n), or (r, n) if all networks share it, and plus (K, m, 1).
+        """`a @ b + plus` (K, m, n), for a (K, m, r), b (K, r, n), or (r, n) if all networks share it, and plus (K, m, 1 or n).
 
         BLAS multiplies one large matrix faster than many small ones, is several times slower
         than elementwise work where a product is one of vectors, and on a CPU slow where the result has
@@ -80,6 +84,19 @@ DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def _of_softmax(outputs: Tensor) -> Callable[[Tensor], Tensor]:
+    p = outputs.softmax(-2)
+    return lambda u: p * (u - (p * u).sum(-2, keepdim=True))
+
+
+#: loss -> for the outputs (*net, outputs, n), the product with the Hessian of each example's loss in its outputs
+CURVATURES: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
+    "cross_entropy": _of_softmax,
+    "mse": lambda outputs: torch.clone,
+    "output": lambda outputs: torch.zeros_like,
+}
+
+
 def _ceiling(loss: str, outputs: Tensor, d: Tensor) -> float:
     """What no network's loss exceeds, from the outputs and the derivative above: cheaper than the losses. NaN where one is NaN."""
     least, most = torch.aminmax(d if loss == "mse" else outputs)
@@ -101,16 +118,38 @@ def _tanh_(z: Tensor) -> Tensor:
 
 
 _aten = torch.ops.aten
-#: activation of `models.ACTIVATIONS` -> (apply it in place, multiply d in place by its derivative where it gave h)
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "tanh": (_tanh_, lambda d, h: _aten.tanh_backward.grad_input(d, h, grad_input=d)),
-    "relu": (torch.relu_, lambda d, h: _aten.threshold_backward.grad_input(d, h, 0, grad_input=d)),
-    "leaky_relu": (
-        lambda z: F.leaky_relu_(z, 0.01),
-        lambda d, h: _aten.leaky_relu_backward.grad_input(d, h, 0.01, True, grad_input=d),
+
+
+class Activation(NamedTuple):
+    """What backpropagation needs of an activation h = f(z), of which it keeps h.
+
+    Attributes:
+        apply: f, in place.
+        derivative: f' d from d and h, written to the third tensor, which may be d.
+        bend: f'' / f' d from d and h; None where f'' is zero.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor, Tensor, Tensor], Tensor]
+    bend: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+#: by the names of `models.ACTIVATIONS`
+ACTIVATIONS = {
+    "tanh": Activation(
+        _tanh_, lambda d, h, out: _aten.tanh_backward.grad_input(d, h, grad_input=out), lambda d, h: (d * h).mul_(-2)
     ),
-    "elu": (F.elu_, lambda d, h: _aten.elu_backward.grad_input(d, 1.0, 1.0, 1.0, True, h, grad_input=d)),
-    "linear": (lambda z: z, lambda d, h: d),
+    "relu": Activation(torch.relu_, lambda d, h, out: _aten.threshold_backward.grad_input(d, h, 0, grad_input=out)),
+    "leaky_relu": Activation(
+        lambda z: F.leaky_relu_(z, 0.01),
+        lambda d, h, out: _aten.leaky_relu_backward.grad_input(d, h, 0.01, True, grad_input=out),
+    ),
+    "elu": Activation(
+        F.elu_,
+        lambda d, h, out: _aten.elu_backward.grad_input(d, 1.0, 1.0, 1.0, True, h, grad_input=out),
+        lambda d, h: torch.where(h < 0, d, 0.0),
+    ),
+    "linear": Activation(lambda z: z, lambda d, h, out: out.copy_(d)),
 }
 
 
@@ -119,7 +158,7 @@ class _MLP:
 
     def __init__(self, model: MLP, room: Room) -> None:
         self.model, self.room, self.factors = model, room, [factor for *_, factor in model._layers]
-        self.activate, self.derivative = ACTIVATIONS[model.activation]
+        self.activation = ACTIVATIONS[model.activation]
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         self.inputs, self.weights, last = [], [], len(self.factors) - 1
@@ -130,14 +169,15 @@ class _MLP:
             z = self.room.product(f"z{i}", weight, x, params.get(f"b{i}"))
             self.inputs.append(x)
             self.weights.append(weight)
-            x = self.activate(z) if i < last else z
+            x = self.activation.apply(z) if i < last else z
         return x if self.model.output_scale == 1.0 else self.model.output_scale * x
 
     def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
         if self.model.output_scale != 1.0:
             d.mul_(self.model.output_scale)
+        self.deltas = [d] * len(self.factors)
         for i in reversed(range(len(self.factors))):
-            weight, h = self.weights[i], self.inputs[i]
+            weight, h, d = self.weights[i], self.inputs[i], self.deltas[i]
             if weight[0].numel() >= LARGE and h.ndim == 3 and self.factors[i] == 1.0:
                 torch.bmm(d, h.mT, out=gradients[f"W{i}"])
             else:  # BLAS wants the products side by side, which the gradients of all layers together are not
@@ -145,7 +185,53 @@ class _MLP:
             if self.model.bias:
                 torch.sum(d, 2, keepdim=True, out=gradients[f"b{i}"])
             if i:
-                d = self.derivative(self.room.product(f"d{i}", weight.mT, d), h)
+                below = self.room.product(f"d{i}", weight.mT, d)
+                self.deltas[i - 1] = self.activation.derivative(below, h, below)
+
+    def passes(self) -> tuple[list[Tensor], ...]:
+        """What `hessian_product` needs of the last `forward` and `backward`, layer by layer: inputs, weights, the
+        loss's derivatives in the z_i, and by how much these change with z_i through the activation's second derivative."""
+        bend = self.activation.bend
+        bends = [bend(delta, h) for delta, h in zip(self.deltas, self.inputs[1:])] if bend else []
+        return self.inputs, self.weights, self.deltas, bends
+
+    def hessian_product(
+        self, passes: tuple[list[Tensor], ...], v: Params, curve: Callable[[Tensor], Tensor], products: Params, gauss_newton: bool
+    ) -> None:
+        """How the gradients change as the parameters move along `v`.
+
+        Pearlmutter's R-operator (1994): each line of the two passes, differentiated along v. The
+        Gauss-Newton matrix is what is left if only the outputs are taken to change the backward pass.
+
+        Args:
+            curve: from the change of the outputs to that of the loss's derivatives in them; linear.
+        """
+        room, scale, last = self.room, self.model.output_scale, len(self.factors) - 1
+        inputs, weights, deltas, bends = passes
+        directions = [v[f"W{i}"] if factor == 1.0 else factor * v[f"W{i}"] for i, factor in enumerate(self.factors)]
+        sums, moved = [], []  # the changes of the z_i, and of the h_{i+1}
+        for i, h in enumerate(inputs):
+            z = room.product(f"RW{i} h", directions[i], h, v.get(f"b{i}"))
+            if i:
+                z = room.product(f"Rz{i}", weights[i], moved[-1], z)
+            sums.append(z)
+            if i < last:
+                moved.append(self.activation.derivative(z, inputs[i + 1], room(f"Rh{i}", z, *z.shape)))
+        d = curve(z) if scale == 1.0 else curve(z).mul_(scale**2)
+        for i in reversed(range(last + 1)):
+            product = room.product(f"Rd{i} h", d, inputs[i].mT)
+            if i and not gauss_newton:
+                product = room.product(f"R{i}", deltas[i], moved[i - 1].mT, product)
+            torch.mul(product, self.factors[i], out=products[f"W{i}"])
+            if self.model.bias:
+                torch.sum(d, 2, keepdim=True, out=products[f"b{i}"])
+            if i:
+                below = room.product(f"W{i} Rd", weights[i].mT, d)
+                if not gauss_newton:
+                    below = room.product(f"Rd{i}", directions[i].mT, deltas[i], below)
+                d = self.activation.derivative(below, inputs[i], below)
+                if bends and not gauss_newton:
+                    d.addcmul_(bends[i - 1], sums[i - 1])
 
 
 class _DiagonalLinear:
@@ -231,6 +317,39 @@ def written_out(model: Model) -> bool:
     return type(model) in FAMILIES and not getattr(model, "batch_norm", False)
 
 
+@dataclass(frozen=True)
+class Products:
+    """Products of vectors with a symmetric matrix of each network, see `Gradients.products`."""
+
+    task: Task
+    family: _MLP
+    passes: tuple[list[Tensor], ...]
+    out: Tensor
+    curvature: Callable[[Tensor], Callable[[Tensor], Tensor]]
+    gauss_newton: bool
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Of v (K, P), as a new tensor."""
+        products = torch.empty_like(v)
+        with torch.inference_mode():
+            self.family.hessian_product(
+                self.passes, self.task.unflatten(v), self.curve, self.task.unflatten(products), self.gauss_newton
+            )
+        return products
+
+    @cached_property
+    def curve(self) -> Callable[[Tensor], Tensor]:
+        product, n = self.curvature(self.out), self.out.shape[-1]
+        return lambda u: product(u).div_(n)
+
+    def keep(self, rows: Tensor) -> Products:
+        """The same for some of the networks."""
+        with torch.inference_mode():
+            # what all networks share, the inputs, has no dimension for them
+            passes = tuple([t[rows] if t.ndim == 3 else t for t in layers] for layers in self.passes)
+            return replace(self, passes=passes, out=self.out[rows])
+
+
 class Gradients:
     """Losses (K,) and gradients (K, P) of the networks of one task, by its family's own rule if there is one.
 
@@ -242,7 +361,7 @@ class Gradients:
     """
 
     def __init__(self, task: Task, autograd: bool = False) -> None:
-        self.task, self.room, self.w = task, Room(), None
+        self.task, self.room, self.w, self.place = task, Room(), None, None
         self.family = None if autograd or not written_out(task.model) else FAMILIES[type(task.model)](task.model, self.room)
 
     def __call__(self, w: Tensor, x: Tensor, y: Tensor, above: float | None = None) -> tuple[Tensor | None, Tensor]:
@@ -255,22 +374,54 @@ class Gradients:
         if w is not self.w:
             self.w, self.gradient = w, torch.empty_like(w)
             self.params, self.parts = self.task.unflatten(w), self.task.unflatten(self.gradient)
+        loss, plain = self.task.loss, False
         # nothing here is for autograd, whose bookkeeping takes time too
         with nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
-            loss, outputs = self.task.loss, self.family.forward(self.params, x)
-            d = DERIVATIVES[loss](outputs, y)
-            plain = above is not None and _ceiling(loss, outputs, d) <= above
-            losses = None if plain else LOSSES[loss](outputs, y).mean(-1)
-            self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
-        return losses, self.gradient
+            if self._elsewhere(w, x, y):
+                self.out = self.family.forward(self.params, x)
+                d = DERIVATIVES[loss](self.out, y)
+                plain = above is not None and _ceiling(loss, self.out, d) <= above
+                self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
+            return None if plain else LOSSES[loss](self.out, y).mean(-1), self.gradient
+
+    def _elsewhere(self, *place: Tensor) -> bool:
+        """Whether the weights or examples are not those of the last call, whose passes then stand.
+
+        On a GPU always: a CUDA graph writes to them without a trace.
+        """
+        before, self.place = self.place, [(t, t._version) for t in place]
+        if before is None or place[0].device.type != "cpu":
+            return True
+        return any(t is not u or version != v for (t, version), (u, v) in zip(self.place, before))
+
+    @property
+    def twice(self) -> bool:
+        """Whether products with the Hessian are written out too."""
+        return hasattr(self.family, "hessian_product")
+
+    def products(self, w: Tensor, x: Tensor, y: Tensor, gauss_newton: bool = False, output_curvature: bool = True) -> Products:
+        """Products with the Hessian of each network's mean loss, if they are written out (`twice`).
+
+        Valid until the next call of anything else here. Where the last gradient was
+        taken at these weights and examples, its two passes are not repeated.
+
+        Args:
+            gauss_newton: with the Gauss-Newton matrix in its place.
+            output_curvature: with the Hessian of the loss in the outputs; False puts the identity in its place.
+        """
+        self(w, x, y)
+        curve = CURVATURES[self.task.loss] if output_curvature else CURVATURES["mse"]
+        with torch.inference_mode():
+            return Products(self.task, self.family, self.family.passes(), self.out, curve, gauss_newton)
 
     def forget(self) -> None:
         """Free the memory that is used again, before it is wanted for another number of networks."""
         self.room.clear()
+        self.place = None
 
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
         """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share."""
-        params, n = self.task.unflatten(w), x.shape[-1]
+        params, n, self.place = self.task.unflatten(w), x.shape[-1], None
         if self.family is None:
             with torch.no_grad():
                 return torch.cat([self.task.model.apply(params, part) for part in x.split(SLICE, dim=-1)], dim=-1)

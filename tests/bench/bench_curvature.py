@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from backpack import backpack, extend
 from backpack.extensions import SumGradSquared
@@ -150,15 +151,18 @@ def bench_sharpness_along_run(paired, size):
     )
 
 
-def bench_sharpness_share(paired, size):
-    K, steps = size(48, 8), size(200, 20)
+@pytest.mark.parametrize("loss, lr", [("cross_entropy", 0.1), ("mse", 0.05)], ids=["early", "edge-of-stability"])
+def bench_sharpness_share(paired, size, loss, lr):
+    """Early in training the Hessian is another one every ten steps; at the edge of stability it hardly changes."""
+    K, steps = size(48, 8), size(200, 20) if loss == "cross_entropy" else size(400, 40)
+    task = Task(models.MLP((64, 64, 10)), data.digits(1000), loss)
 
     def train(record: list[str], device: str = "cpu") -> np.ndarray:
-        ds = sweep(TASK, lr=0.1, seed=list(range(K)), steps=steps, record=record, record_every=10, device=device, cache=False)
+        ds = sweep(task, lr=lr, seed=list(range(K)), steps=steps, record=record, record_every=10, device=device, cache=False)
         return ds.loss.values[..., -1].ravel()
 
     paired(
-        "full-batch training",
+        f"full-batch training, {loss.replace('_', '-')}, {steps} steps",
         lambda device: train(["loss"], device),
         [Peer("the same with sharpness", lambda: train(["loss", "sharpness"]), most=1.25)],
         networks=K,

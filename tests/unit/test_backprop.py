@@ -7,6 +7,7 @@ import torch
 
 from descent import Task, data, models
 from descent.backprop import ACTIVATIONS, FAMILIES, Gradients, written_out
+from descent.probes import curvature
 from descent.seeding import generator
 
 K = 5
@@ -54,7 +55,7 @@ def test_written_out_gradient_is_that_of_autograd(name, own):
     assert written_out(task.model)
     gradients = Gradients(task)
     for _ in range(2):  # the second time in used memory
-        losses, gradient = gradients(w, x, y)
+        losses, gradient = gradients(w.add_(0.0), x, y)
     expected_losses, expected = task.losses_and_gradients(w, x, y)
     torch.testing.assert_close(losses, expected_losses, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
@@ -88,3 +89,41 @@ def test_a_lost_network_leaves_the_others_bit_identical(name, bad):
     found_losses, found = Gradients(task)(w, part.x, part.y)
     assert torch.equal(found_losses[kept], losses[kept])
     assert torch.equal(found[kept], gradient[kept])
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if Gradients(task).twice])
+def test_written_out_products_are_those_of_autograd(name):
+    task = TASKS[name]
+    part, w = task.part("train", dtype=torch.float64), start(task)
+    v = torch.randn(w.shape, generator=generator(2, "probe"), dtype=torch.float64)
+    plain, own = Gradients(task, autograd=True), Gradients(task)
+    expected = curvature.hvp(task, w, part.x, part.y, plain)(v)
+    product = curvature.hvp(task, w, part.x, part.y, own)
+    torch.testing.assert_close(product(v), expected, rtol=1e-9, atol=1e-12)
+    rows = torch.tensor([True, False, True, True, False])
+    torch.testing.assert_close(product.keep(rows)(v[rows]), expected[rows], rtol=1e-9, atol=1e-12)
+    if task.loss != "output":
+        for curved in (True, False):
+            expected = curvature.gnvp(task, w, part.x, part.y, plain, output_curvature=curved)(v)
+            product = curvature.gnvp(task, w, part.x, part.y, own, output_curvature=curved)
+            torch.testing.assert_close(product(v), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_passes_are_used_again_only_where_they_were_taken():
+    task = TASKS["tanh-standard-True"]
+    part, w = task.part("train", dtype=torch.float64), start(task)
+    gradients, passes = Gradients(task), []
+    gradients.family.forward = lambda params, x: passes.append(x) or type(gradients.family).forward(gradients.family, params, x)
+    first = gradients(w, part.x, part.y)[1].clone()
+    gradients.products(w, part.x, part.y)
+    assert torch.equal(gradients(w, part.x, part.y)[1], first) and len(passes) == 1
+    w.mul_(1.1)  # in place, as a step does
+    moved = gradients(w, part.x, part.y)[1].clone()
+    torch.testing.assert_close(moved, task.losses_and_gradients(w, part.x, part.y)[1], rtol=1e-9, atol=1e-12)
+    part.x.mul_(0.5)
+    torch.testing.assert_close(
+        gradients(w, part.x, part.y)[1], task.losses_and_gradients(w, part.x, part.y)[1], rtol=1e-9, atol=1e-12
+    )
+    gradients.outputs(w, part.x)  # writes where the passes are kept
+    gradients(w, part.x, part.y)
+    assert len(passes) == 5

@@ -1,7 +1,8 @@
 """Curvature of the training loss: Hessian, Gauss-Newton matrix, their eigenvalues and traces.
 
-Everything works on K networks at once, rows of `w` (K, P). One backward pass through the
-summed gradients gives every network its own Hessian-vector product, because no network's
+Everything works on K networks at once, rows of `w` (K, P). Products with the Hessian are those of
+`descent.backprop` for the models that it writes out. For all others one backward pass through the
+summed gradients gives every network its own, because no network's
 loss depends on another's parameters. A network whose parameters or products are not finite
 gets NaN and leaves its neighbours as they are. Nothing here touches `w` or any `.grad`.
 """
@@ -9,24 +10,33 @@ gets NaN and leaves its neighbours as they are. Nothing here touches `w` or any 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from descent.backprop import CURVATURES, EVALUATED, Gradients
 from descent.probes import Networks, Probe, register
 from descent.seeding import generator
 from descent.task import Part, Task
 
-#: a symmetric matrix per network, as the map from vectors (K, P) to products (K, P)
+#: a symmetric matrix per network, as the map from vectors (K, P) to products (K, P); if it has a method
+#: `keep(rows)` that gives the map for fewer networks, those that are finished leave a search
 Operator = Callable[[Tensor], Tensor]
 
 
-def _leaves(task: Task, w: Tensor) -> dict[str, Tensor]:
-    """Parameters to differentiate by; rows of w that are not finite are replaced by zeros."""
+def _finite(task: Task, w: Tensor) -> Tensor:
+    """w, with zeros in the rows that are not finite."""
     if w.ndim != 2 or w.shape[1] != task.parameters:
         raise ValueError(f"w has shape {tuple(w.shape)}; give one row of {task.parameters} parameters per network")
-    safe = torch.where(torch.isfinite(w).all(1, keepdim=True), w.detach(), 0.0)
-    return {name: p.requires_grad_() for name, p in task.unflatten(safe).items()}
+    finite = torch.isfinite(w).all(1, keepdim=True)
+    return w if finite.all() else torch.where(finite, w.detach(), 0.0)
+
+
+def _leaves(task: Task, w: Tensor) -> dict[str, Tensor]:
+    """Parameters to differentiate by."""
+    return {name: p.detach().requires_grad_() for name, p in task.unflatten(_finite(task, w)).items()}
 
 
 def _flat(tensors: tuple[Tensor, ...] | list[Tensor], networks: int) -> Tensor:
@@ -38,14 +48,21 @@ def data_part(task: Task, w: Tensor, part: str | Part) -> Part:
     return part if isinstance(part, Part) else task.part(part, w.device, w.dtype)
 
 
-def hvp(task: Task, w: Tensor, x: Tensor, y: Tensor) -> Operator:
+def hvp(task: Task, w: Tensor, x: Tensor, y: Tensor, gradients: Gradients | None = None) -> Operator:
     """Hessian-vector products of each network's mean loss on (x, y) (Pearlmutter 1994).
 
-    The graph of the first backward pass is kept, so that a product costs one backward pass.
+    For the models whose products are written out in `descent.backprop`, by these. For all others by autograd: the
+    graph of the first backward pass is kept, so that a product costs one backward pass.
+
+    Args:
+        gradients: what to compute with; give a sweep's own to have its activations used again.
 
     Returns:
         A function from vectors (K, P) to products (K, P).
     """
+    own = gradients or Gradients(task)
+    if own.twice:
+        return own.products(_finite(task, w), x, y)
     leaves = _leaves(task, w)
     inputs = list(leaves.values())
     with torch.enable_grad():
@@ -66,30 +83,26 @@ def hvp(task: Task, w: Tensor, x: Tensor, y: Tensor) -> Operator:
     return product
 
 
-def _output_curvature(task: Task, outputs: Tensor) -> Callable[[Tensor], Tensor]:
-    """The Hessian of each example's loss in the network's outputs, applied to (K, outputs, n)."""
-    if task.loss == "mse":
-        return lambda u: u
-    if task.loss == "cross_entropy":
-        p = outputs.detach().softmax(-2)
-        return lambda u: p * (u - (p * u).sum(-2, keepdim=True))
-    raise ValueError(f"the Gauss-Newton matrix needs the loss 'mse' or 'cross_entropy', not {task.loss!r}")
-
-
-def gnvp(task: Task, w: Tensor, x: Tensor, y: Tensor | None = None, output_curvature: bool = True) -> Operator:
+def gnvp(
+    task: Task, w: Tensor, x: Tensor, y: Tensor, gradients: Gradients | None = None, output_curvature: bool = True
+) -> Operator:
     """Products with each network's Gauss-Newton matrix, mean over examples of J^T A J (Schraudolph 2002).
 
     J is the Jacobian of an example's outputs, A the Hessian of its loss in the outputs.
 
     Args:
-        y: not used, the curvature of both losses is that of the outputs alone; here so that
-            the arguments are those of `hvp`.
+        gradients: as for `hvp`.
         output_curvature: False puts the identity in the place of A. The matrix then has the
             nonzero eigenvalues of the empirical neural tangent kernel divided by n.
 
     Raises:
         ValueError: the loss is neither "mse" nor "cross_entropy" and the output curvature is wanted.
     """
+    if output_curvature and task.loss not in ("mse", "cross_entropy"):
+        raise ValueError(f"the Gauss-Newton matrix needs the loss 'mse' or 'cross_entropy', not {task.loss!r}")
+    own = gradients or Gradients(task)
+    if own.twice:
+        return own.products(_finite(task, w), x, y, gauss_newton=True, output_curvature=output_curvature)
     leaves = _leaves(task, w)
     inputs = list(leaves.values())
     with torch.enable_grad():
@@ -97,7 +110,7 @@ def gnvp(task: Task, w: Tensor, x: Tensor, y: Tensor | None = None, output_curva
         # J^T u is linear in u, so its derivative along v is J v: reverse mode only
         u = torch.zeros_like(outputs, requires_grad=True)
         pulled = torch.autograd.grad(outputs, inputs, u, create_graph=True)
-    curve = _output_curvature(task, outputs) if output_curvature else lambda u: u
+    curve = CURVATURES[task.loss](outputs.detach()) if output_curvature else lambda u: u
     n = outputs.shape[-1]
 
     def product(v: Tensor) -> Tensor:
@@ -108,91 +121,135 @@ def gnvp(task: Task, w: Tensor, x: Tensor, y: Tensor | None = None, output_curva
     return product
 
 
-# -- Lanczos -----------------------------------------------------------------------------
+def _ntk(task: Task, w: Tensor, x: Tensor, y: Tensor, gradients: Gradients | None = None) -> Operator:
+    return gnvp(task, w, x, y, gradients, output_curvature=False)
 
 
-class _Lanczos:
-    """Tridiagonalization of a symmetric matrix per network, with full re-orthogonalization.
+# -- eigenvalues -------------------------------------------------------------------------
 
-    Each new vector is orthogonalized twice against all earlier ones ("twice is enough",
-    Parlett 1998, section 6.9); without it, converged eigenvalues reappear as copies. When the
-    Krylov space is exhausted the basis goes on with a random vector.
+
+class _Subspace:
+    """An orthonormal basis per network, what the network's symmetric matrix makes of it, and the matrix inside it.
+
+    Growing it from a random vector by the last image, or by the residual of a Ritz pair, is the Lanczos
+    method. Each new vector is orthogonalized against all earlier ones, twice if the first time took much of it
+    ("twice is enough", Parlett 1998, section 6.9); without it, converged eigenvalues reappear as copies. When nothing
+    new is left of a vector, a random one takes its place.
     """
 
-    def __init__(self, operator: Operator, start: Tensor) -> None:
-        self.operator, self.size = operator, 0
-        self.basis = start.new_empty(len(start), 8, start.shape[1])
-        self.diagonal: list[Tensor] = []
-        self.off: list[Tensor] = []
-        self.bad = torch.zeros(len(start), dtype=torch.bool, device=start.device)
-        self.next = start / start.norm(dim=1, keepdim=True)
-        self.generator = generator(1, "probe")
+    def __init__(self, operator: Operator, like: Tensor) -> None:
+        K, P = like.shape
+        self.operator, self.size, self.generator = operator, 0, generator(1, "probe")
+        self._vectors, self._images = like.new_empty(K, 8, P), like.new_empty(K, 8, P)
+        self.inside = torch.zeros(K, 0, 0, dtype=torch.float64, device=like.device)
+        self.bad = ~torch.isfinite(like).all(1)
 
     @property
     def vectors(self) -> Tensor:
-        """The basis so far, (K, m, P)."""
-        return self.basis[:, : self.size]
+        """The basis, (K, m, P)."""
+        return self._vectors[:, : self.size]
 
-    def step(self) -> None:
-        """Enlarge the basis by one vector, at the price of one product."""
-        if self.size == self.basis.shape[1]:
-            self.basis = torch.cat([self.basis, torch.empty_like(self.basis)], dim=1)
-        self.basis[:, self.size] = self.next
-        q, self.size = self.next, self.size + 1
-        z = self.operator(q)
-        self.bad = self.bad | ~torch.isfinite(z.norm(dim=1))  # the norm, because it can overflow where z does not
-        z = torch.where(self.bad[:, None], 0.0, z)
-        self.diagonal.append((q * z).sum(1).double())
-        size = z.norm(dim=1)
-        z = self._orthogonal(z)
-        beta = z.norm(dim=1)
-        exhausted = beta <= 10 * torch.finfo(z.dtype).eps * size
-        if exhausted.any():
-            fresh = torch.randn(z.shape[1], generator=self.generator, dtype=torch.float64).to(z)
-            fresh = self._orthogonal(fresh.expand_as(z))
-            fresh = fresh / fresh.norm(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
-            z, beta = torch.where(exhausted[:, None], fresh, z), torch.where(exhausted, 0.0, beta)
-        self.off.append(beta.double())
-        self.next = z / torch.where(exhausted, 1.0, beta)[:, None]
+    @property
+    def images(self) -> Tensor:
+        """What the matrix makes of it, (K, m, P)."""
+        return self._images[:, : self.size]
 
-    def _orthogonal(self, z: Tensor) -> Tensor:
-        for _ in range(2):
-            z = z - torch.bmm(torch.bmm(z[:, None], self.vectors.mT), self.vectors)[:, 0]
-        return z
+    def add(self, z: Tensor) -> None:
+        """Enlarge the basis by the direction of z (K, P), at the price of one product."""
+        if self.size == self._vectors.shape[1]:
+            self._vectors, self._images = (torch.cat([t, torch.empty_like(t)], 1) for t in (self._vectors, self._images))
+        self._vectors[:, self.size] = q = self._new(z)
+        image = self.operator(q)
+        self.bad = self.bad | ~torch.isfinite(image.norm(dim=1))  # the norm, because it can overflow where they do not
+        self._images[:, self.size] = torch.where(self.bad[:, None], 0.0, image) if self.bad.any() else image
+        self.size += 1
+        column = torch.bmm(self.vectors, self._images[:, self.size - 1, :, None]).double()
+        self.inside = torch.cat([torch.cat([self.inside, column[:, :-1]], 2), column.mT], 1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these networks only."""
+        self.operator = self.operator.keep(rows)
+        self._vectors, self._images, self.inside, self.bad = (t[rows] for t in (self._vectors, self._images, self.inside, self.bad))
+
+    def _new(self, z: Tensor) -> Tensor:
+        """z without its part in the basis, as a unit vector."""
+        before, eps = z.norm(dim=1, keepdim=True), torch.finfo(z.dtype).eps
+        z = self._rest(z)
+        rest = z.norm(dim=1, keepdim=True)
+        if not (rest > 0.7 * before).all():  # so much is gone that what is left may not be orthogonal
+            z = self._rest(z)
+            rest = z.norm(dim=1, keepdim=True)
+        spent = ~(rest > 10 * eps * before)
+        if spent.any():
+            random = torch.randn(z.shape[1], generator=self.generator, dtype=torch.float64).to(z).expand_as(z)
+            z = torch.where(spent, self._rest(self._rest(random)), z)
+            rest = z.norm(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
+        return z / rest
+
+    def _rest(self, z: Tensor) -> Tensor:
+        if not self.size:
+            return z
+        return torch.baddbmm(z[:, None], torch.bmm(z[:, None], self.vectors.mT), self.vectors, alpha=-1)[:, 0]
 
     def ritz(self) -> tuple[Tensor, Tensor]:
-        """Ritz values (K, m), largest first, and the coefficients (K, m, m) of their vectors, in columns."""
-        t = torch.diag_embed(torch.stack(self.diagonal, 1))
-        if self.size > 1:
-            off = torch.stack(self.off[:-1], 1)
-            t = t + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
-        values, coefficients = torch.linalg.eigh(t)
-        return values.flip(1), coefficients.flip(2)
+        """Ritz values (K, m), largest first, and the coefficients (K, m, m) of their vectors, in rows."""
+        values, coefficients = torch.linalg.eigh(self.inside)
+        return values.flip(1), coefficients.mT.flip(1)
+
+    def pairs(self, coefficients: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Some of the unit Ritz vectors and their residuals, (K, c, P) each."""
+        mixed = coefficients.to(self._vectors.dtype)
+        vectors = torch.bmm(mixed, self.vectors)
+        return vectors, torch.bmm(mixed, self.images) - theta[..., None].to(vectors.dtype) * vectors
 
 
-def _starts(w: Tensor, warm: Tensor | None) -> Tensor:
-    """Start vectors (K, P): one random vector for all networks, or where a network ended last time."""
-    random = torch.randn(w.shape[1], generator=generator(0, "probe"), dtype=torch.float64)
-    random = (random / random.norm()).to(w).expand_as(w)
-    if warm is None:
-        return random
-    # the random part lets in a direction that has grown since and that `warm` does not contain
-    return torch.where(torch.isfinite(warm).all(1, keepdim=True), warm, 0.0) + 0.1 * random
+#: residuals by which the eigenvalue after those that are wanted is taken to exceed its Ritz value at most
+REACH = 2.0
+#: length of the random part of where others are looked for, so that nothing stays hidden for ever
+EXPLORE = 0.1
+
+
+class Warm(NamedTuple):
+    """Where a search for k eigenvalues ended, for the next one to start from.
+
+    Attributes:
+        vectors: the first k + 1 eigenvectors, one power iteration further, (K, k + 1, P).
+        moved: what they have moved by since the search before, (K, k + 1, P).
+        rest: what the search came across besides, (K, P).
+    """
+
+    vectors: Tensor
+    moved: Tensor
+    rest: Tensor
 
 
 def largest(
-    operator: Operator, w: Tensor, k: int = 1, rel: float = 1e-3, max_iterations: int = 200, warm: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The k algebraically largest eigenvalues of a symmetric matrix per network, by Lanczos.
+    operator: Operator,
+    w: Tensor,
+    k: int = 1,
+    rel: float = 1e-3,
+    max_iterations: int = 200,
+    warm: Warm | None = None,
+    vectors: bool = False,
+) -> tuple[Tensor, Tensor, Warm]:
+    """The k algebraically largest eigenvalues of a symmetric matrix per network, by Rayleigh-Ritz in a growing subspace.
 
-    A network is finished when each of its k Ritz pairs has a residual |H v - theta v| of at
-    most `rel` |theta|, or after `max_iterations` products; what it gets does not depend on
-    when the others finish. A Ritz value differs from an eigenvalue by at most its residual
-    (and, with a gap to the next one, by residual^2 / gap), and never exceeds the largest.
+    From one random vector the subspace grows by residuals, which is the Lanczos method. With `warm` it begins
+    with where the last call's eigenvectors seem to be going, the one after them included, and with what else
+    that call came across, so that an eigenvalue that overtakes is found.
+
+    A Ritz value never exceeds the largest eigenvalue. From an eigenvalue it differs by at most its residual
+    r = |H v - theta v|, and by at most r^2 / gap, gap being the distance to the rest of the spectrum (Kato 1949, Temple
+    1928; Parlett 1998, section 11.7). A network is finished when r is at most `rel` |theta| for each of its k
+    pairs; with `warm`, when that or r^2 / gap is, the rest of the spectrum being taken to lie at most `REACH` residuals
+    above its Ritz value; or after `max_iterations` products. What it gets does not depend on when the others finish.
+
+    Args:
+        vectors: stop by r alone also with `warm`: a Ritz vector is off by r / gap, its value by that squared.
 
     Returns:
-        Eigenvalues (K, k), largest first; unit eigenvectors (K, k, P); a vector (K, P) that a
-        later call may take as `warm`. NaN for networks that are not finite.
+        Eigenvalues (K, k), largest first; unit eigenvectors (K, k, P); what a later call may take as `warm`. NaN
+        for networks that are not finite.
 
     Raises:
         ValueError: k is not between 1 and the number of parameters.
@@ -200,35 +257,66 @@ def largest(
     K, P = w.shape
     if not 1 <= k <= P:
         raise ValueError(f"k={k} must lie between 1 and {P}, the number of parameters")
-    lanczos = _Lanczos(operator, _starts(w, warm))
-    lanczos.bad = ~torch.isfinite(w).all(1)
-    values = torch.full((K, k), torch.nan, dtype=torch.float64, device=w.device)
-    vectors, again = w.new_full((K, k, P), torch.nan), w.new_full((K, P), torch.nan)
-    done, last = torch.zeros_like(lanczos.bad), min(max(max_iterations, k), P)
-    floor = 100 * torch.finfo(w.dtype).eps
-    while not (done | lanczos.bad).all() and lanczos.size < last:
-        lanczos.step()
-        if lanczos.size < min(k + 1, P):
+    space, last = _Subspace(operator, w), min(max(max_iterations, k), P)
+    random = torch.randn(P, generator=generator(0, "probe"), dtype=torch.float64)
+    random = (random / random.norm()).to(w).expand_as(w)
+    starts = [random] if warm is None else [*(warm.vectors + warm.moved).unbind(1), warm.rest]
+    values, found = w.new_full((K, k), torch.nan, dtype=torch.float64), w.new_full((K, k, P), torch.nan)
+    further, rest = w.new_full((K, k + 1, P), torch.nan), torch.zeros_like(w)
+    rows, done = torch.arange(K, device=w.device), space.bad
+    while not done.all() and space.size < last:
+        if space.size < len(starts):
+            space.add(starts[space.size][rows])
+        else:  # by the residual of the first wanted pair that is not good enough yet, or else of the one after them
+            which = torch.where(good[:, :k].all(1), good.shape[1] - 1, good.int().argmin(1))
+            space.add(residuals.gather(1, which[:, None, None].expand(-1, 1, P))[:, 0])
+        m, done = space.size, done | space.bad
+        theta, coefficients = space.ritz()
+        pairs, residuals = space.pairs(coefficients[:, : k + 1], theta[:, : k + 1])
+        errors, spread = residuals.norm(dim=2).double(), torch.maximum(theta[:, 0].abs(), theta[:, 0] - theta[:, -1])
+        allowed = torch.maximum(rel * theta[:, : k + 1].abs(), 100 * torch.finfo(w.dtype).eps * spread[:, None])
+        good = errors <= allowed
+        if m > k and warm is not None and not vectors:
+            below = theta[:, :k] - (theta[:, 1 : k + 1] + REACH * errors[:, 1:])
+            above = F.pad(theta[:, : k - 1] - theta[:, 1:k], (1, 0), value=torch.inf)
+            good[:, :k] |= errors[:, :k].square() <= allowed[:, :k] * torch.minimum(below, above)
+        if m < min(max(k, len(starts)), last):
             continue
-        ritz, coefficients = lanczos.ritz()
-        residuals = lanczos.off[-1][:, None] * coefficients[:, -1, :k].abs()
-        accepted = torch.maximum(rel * ritz[:, :k].abs(), floor * ritz.abs().amax(1, keepdim=True))
-        finished = (residuals <= accepted).all(1) if lanczos.size < last else torch.ones_like(done)
-        new = finished & ~done & ~lanczos.bad
-        if new.any():
-            columns = coefficients[new].to(w.dtype)
-            pairs = columns.mT @ lanczos.vectors[new]  # (new, m, P)
-            # the lower Ritz vectors stay in, so that an eigenvalue that overtakes the first is found next
-            # time; with much less of them a crossing goes unnoticed (see the tests)
-            fading = 0.5 ** torch.arange(lanczos.size, device=w.device, dtype=w.dtype)
-            values[new], vectors[new], again[new] = ritz[new, :k], pairs[:, :k], fading @ pairs
-        done = done | new
-    unit = vectors / vectors.norm(dim=2, keepdim=True)
-    return torch.where(lanczos.bad[:, None], torch.nan, values).to(w.dtype), unit, again
+        new = ~done & (good[:, :k].all(1) | (m == last))
+        if not new.any():
+            continue
+        at, done = rows[new], done | new
+        values[at], found[at] = theta[new, :k], pairs[new, :k]
+        every, changes = space.pairs(coefficients, theta)
+        ahead = every + changes / spread.clamp(min=torch.finfo(w.dtype).tiny)[:, None, None].to(w.dtype)
+        fading = 0.5 ** torch.arange(max(m - k - 1, 0), device=w.device, dtype=w.dtype)
+        further[at, : min(m, k + 1)], rest[at] = ahead[new, : k + 1], (fading @ ahead[:, k + 1 :])[new]
+        if hasattr(operator, "keep") and 4 * done.count_nonzero() >= len(done):
+            left = ~done
+            space.keep(left)
+            rows, done, good, residuals = rows[left], done[left], good[left], residuals[left]
+    moved = torch.zeros_like(further)
+    if warm is not None:  # they go on as they have moved, unless they have changed places
+        cosine = (further * warm.vectors).sum(2, keepdim=True)
+        moved = torch.where(cosine.abs() > 0.7, further - cosine.sign() * warm.vectors, 0.0)
+    return values.to(w.dtype), found, Warm(further, moved, rest + EXPLORE * random)
+
+
+def _cached(w: Tensor, examples: int) -> tuple[Tensor, ...]:
+    """The networks, in parts so small that on a CPU their activations stay in its cache."""
+    return w.split(max(1, EVALUATED // examples)) if w.device.type == "cpu" else (w,)
+
+
+def _search(operator: Callable[..., Operator], task: Task, w: Tensor, part: str | Part, k: int, **search: float) -> tuple[Tensor, Tensor]:
+    """Values (K, k) and vectors (K, k, P) that `largest` finds for `operator(task, w, x, y)`."""
+    data = data_part(task, w, part)
+    found = [largest(operator(task, some, data.x, data.y), some, k, **search)[:2] for some in _cached(w, len(data))]
+    values, vectors = zip(*found)
+    return torch.cat(values), torch.cat(vectors)
 
 
 def top_eigenvalues(
-    task: Task, w: Tensor, k: int = 1, part: str | Part = "train", vectors: bool = False, **lanczos: float
+    task: Task, w: Tensor, k: int = 1, part: str | Part = "train", vectors: bool = False, **search: float
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The k algebraically largest Hessian eigenvalues of each network's loss, (K, k), largest first.
 
@@ -238,26 +326,23 @@ def top_eigenvalues(
     Args:
         part: on which part of the data.
         vectors: return unit eigenvectors (K, k, P) too.
-        **lanczos: `rel`, `max_iterations` and `warm` of `largest`.
+        **search: `rel` and `max_iterations` of `largest`.
     """
-    data = data_part(task, w, part)
-    values, found, _ = largest(hvp(task, w, data.x, data.y), w, k, **lanczos)
+    values, found = _search(hvp, task, w, part, k, vectors=vectors, **search)
     return (values, found) if vectors else values
 
 
-def ggn_top_eigenvalue(task: Task, w: Tensor, part: str | Part = "train", **lanczos: float) -> Tensor:
+def ggn_top_eigenvalue(task: Task, w: Tensor, part: str | Part = "train", **search: float) -> Tensor:
     """The largest eigenvalue of each network's Gauss-Newton matrix, (K,)."""
-    data = data_part(task, w, part)
-    return largest(gnvp(task, w, data.x, data.y), w, **lanczos)[0][:, 0]
+    return _search(gnvp, task, w, part, 1, **search)[0][:, 0]
 
 
-def ntk_top_eigenvalue(task: Task, w: Tensor, part: str | Part = "train", **lanczos: float) -> Tensor:
+def ntk_top_eigenvalue(task: Task, w: Tensor, part: str | Part = "train", **search: float) -> Tensor:
     """The largest eigenvalue of each network's empirical neural tangent kernel divided by n, (K,).
 
     For the loss "mse" this is the largest eigenvalue of the Gauss-Newton matrix.
     """
-    data = data_part(task, w, part)
-    return largest(gnvp(task, w, data.x, output_curvature=False), w, **lanczos)[0][:, 0]
+    return _search(_ntk, task, w, part, 1, **search)[0][:, 0]
 
 
 def hessian(task: Task, w: Tensor, part: str | Part = "train", chunk: int = 64) -> Tensor:
@@ -293,13 +378,14 @@ def spectral_density(
     bad = ~torch.isfinite(w).all(1)
     for _ in range(vectors):
         start = torch.randn(w.shape[1], generator=g, dtype=torch.float64).to(w)
-        lanczos = _Lanczos(product, start.expand_as(w))
-        for _ in range(min(steps, w.shape[1])):
-            lanczos.step()
-        values, coefficients = lanczos.ritz()
-        bad = bad | lanczos.bad
+        space = _Subspace(product, w)
+        space.add(start.expand_as(w))
+        while space.size < min(steps, w.shape[1]):
+            space.add(space.images[:, -1])
+        values, coefficients = space.ritz()
+        bad = bad | space.bad
         nodes.append(values)
-        weights.append(coefficients[:, 0].square() / vectors)
+        weights.append(coefficients[..., 0].square() / vectors)
     return tuple(torch.where(bad[:, None], torch.nan, torch.cat(t, 1)).to(w.dtype) for t in (nodes, weights))
 
 
@@ -330,15 +416,19 @@ def trace(
 
 
 def _recorded(name: str, operator: Callable[..., Operator], k: int = 1, rel: float = 1e-3) -> Callable[[Networks], Tensor]:
-    """A measurement that starts from the vector where its last one ended."""
+    """A measurement that starts from the vectors where its last one ended."""
 
     def measure(networks: Networks) -> Tensor:
-        data = networks.parts["train"]
-        product = operator(networks.task, networks.w, data.x, data.y)
-        values, _, networks.memory[name] = largest(
-            product, networks.w, k, rel, warm=networks.memory.get(name)
-        )
-        return values
+        task, data = networks.task, networks.parts["train"]
+        parts = _cached(networks.w, len(data))
+        # the sweep's own gradients, which on the full batch are taken at the same place
+        own = {"gradients": networks.gradients} if len(parts) == 1 else {}
+        memory = networks.memory.setdefault(name, [None] * len(parts))
+        values = []
+        for i, w in enumerate([networks.w] if own else parts):
+            found, _, memory[i] = largest(operator(task, w, data.x, data.y, **own), w, k, rel, warm=memory[i])
+            values.append(found)
+        return torch.cat(values)
 
     return measure
 
@@ -354,10 +444,6 @@ def eigenvalues(k: int, rel: float = 1e-3) -> Probe:
         rel: residual to stop at, as in `largest`; 1e-2 saves about two products in five.
     """
     return Probe("eigenvalues", _recorded("eigenvalues", hvp, k, rel), dims=("eigenvalue",))
-
-
-def _ntk(task: Task, w: Tensor, x: Tensor, y: Tensor) -> Operator:
-    return gnvp(task, w, x, output_curvature=False)
 
 
 def _trace(networks: Networks) -> Tensor:
