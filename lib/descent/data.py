@@ -46,8 +46,13 @@ class Data:
 
     @property
     def classes(self) -> int | None:
-        """Number of classes, or None when the targets are real values."""
-        return None if self.y.is_floating_point() else int(self.y.max()) + 1
+        """Number of classes, or None when the targets are real values.
+
+        The largest label of all parts decides: a small training part may lack it.
+        """
+        if self.y.is_floating_point():
+            return None
+        return 1 + max(int(y.max()) for y in (self.y, self.y_val, self.y_test) if y is not None)
 
 
 def _split(name: str, x: Tensor, y: Tensor, train: int, val: int, test: int | None, seed: int) -> Data:

@@ -447,14 +447,14 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
         generator = seeding.Generator(seeding.key(seed, "init"))
         return task.flatten(task.model.init(generator, scale), 1).float()
 
-    return torch.func.vmap(drawn)(torch.tensor(list(rows)), table)[row, column]
+    together = max(1, DRAWN // task.parameters)
+    return torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)[row, column]
 
 
 def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) -> Iterator[Tensor]:
     """Indices (steps, S, size) of the examples of the next steps, one row per seed, without end; `steps` will be asked for."""
     shuffle = sampling == "shuffle"
     words = n if shuffle else 256 * size
-
     rows = max(1, DRAWN // words)
     together = min(max(1, rows // len(seeds)), math.ceil(steps / (words // size)))
     for first in count(step=together):
