@@ -21,6 +21,9 @@ STREAMS = {"init": 0, "batches": 1, "data": 2, "probe": 3}
 #: seeds are 32-bit words
 LARGEST_SEED = 2**32 - 1
 
+#: words that many draws best make together: fewer take mostly Python's time, more do not stay in a core's cache
+AT_ONCE = 2**17
+
 #: of a seed and a stream: int32 words, any shapes that broadcast
 Key = tuple[Tensor, Tensor | int]
 

@@ -52,8 +52,6 @@ WORKING_SET = 3.6e6
 SPLIT = 0.5e6
 #: bytes that evaluating a job's networks on the whole data may take
 EVALUATION = 256e6
-#: random words drawn in one go: fewer take mostly Python's time, more do not stay in a core's cache
-DRAWN = 2**17
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
 DIVERGENCE = 1e6
 #: steps between a job's reports of its progress
@@ -447,7 +445,7 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
         generator = seeding.Generator(seeding.key(seed, "init"))
         return task.flatten(task.model.init(generator, scale), 1).float()
 
-    together = max(1, DRAWN // task.parameters)
+    together = max(1, seeding.AT_ONCE // task.parameters)
     return torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)[row, column]
 
 
@@ -455,7 +453,7 @@ def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) 
     """Indices (steps, S, size) of the examples of the next steps, one row per seed, without end; `steps` will be asked for."""
     shuffle = sampling == "shuffle"
     words = n if shuffle else 256 * size
-    rows = max(1, DRAWN // words)
+    rows = max(1, seeding.AT_ONCE // words)
     together = min(max(1, rows // len(seeds)), math.ceil(steps / (words // size)))
     for first in count(step=together):
         parts, epochs = [], torch.arange(first, first + together)[:, None]

@@ -9,12 +9,13 @@ gets NaN and leaves its neighbours as they are. Nothing here touches `w` or any 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from descent import seeding
 from descent.probes import Networks, Probe, register
-from descent.seeding import generator
 from descent.task import Part, Task
 
 #: a symmetric matrix per network, as the map from vectors (K, P) to products (K, P)
@@ -126,7 +127,6 @@ class _Lanczos:
         self.off: list[Tensor] = []
         self.bad = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         self.next = start / start.norm(dim=1, keepdim=True)
-        self.generator = generator(1, "probe")
 
     @property
     def vectors(self) -> Tensor:
@@ -148,8 +148,7 @@ class _Lanczos:
         beta = z.norm(dim=1)
         exhausted = beta <= 10 * torch.finfo(z.dtype).eps * size
         if exhausted.any():
-            fresh = self.generator.normal(z.shape[1]).to(z)
-            fresh = self._orthogonal(fresh.expand_as(z))
+            fresh = self._orthogonal(_random(1, self.size, z.shape[1]).to(z).expand_as(z))
             fresh = fresh / fresh.norm(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
             z, beta = torch.where(exhausted[:, None], fresh, z), torch.where(exhausted, 0.0, beta)
         self.off.append(beta.double())
@@ -170,9 +169,15 @@ class _Lanczos:
         return values.flip(1), coefficients.flip(2)
 
 
+@lru_cache(maxsize=16)
+def _random(seed: int, draw: int, size: int) -> Tensor:
+    """A vector of standard normal numbers, kept: every measurement asks for the same ones."""
+    return seeding.normals(seeding.key(seed, "probe"), draw, size)
+
+
 def _starts(w: Tensor, warm: Tensor | None) -> Tensor:
     """Start vectors (K, P): one random vector for all networks, or where a network ended last time."""
-    random = generator(0, "probe").normal(w.shape[1]).double()
+    random = _random(0, 0, w.shape[1]).double()
     random = (random / random.norm()).to(w).expand_as(w)
     if warm is None:
         return random
@@ -289,7 +294,7 @@ def spectral_density(
     """
     data = data_part(task, w, part)
     product = hvp(task, w, data.x, data.y)
-    g, nodes, weights = generator(seed, "probe"), [], []
+    g, nodes, weights = seeding.generator(seed, "probe"), [], []
     bad = ~torch.isfinite(w).all(1)
     for _ in range(vectors):
         start = g.normal(w.shape[1]).to(w)
@@ -316,11 +321,11 @@ def trace(
     if vectors < 2:
         raise ValueError(f"vectors={vectors} must be at least 2 for a standard error")
     data = data_part(task, w, part)
-    product, g = hvp(task, w, data.x, data.y), generator(seed, "probe")
-    samples = []
-    for _ in range(vectors):
-        signs = (2 * g.integers(2, w.shape[1]) - 1).to(w).expand_as(w)
-        samples.append((signs * product(signs)).sum(1))
+    product, samples = hvp(task, w, data.x, data.y), []
+    for draws in torch.arange(vectors).split(max(1, seeding.AT_ONCE // w.shape[1])):
+        for signs in 2 * seeding.integers(seeding.key(seed, "probe"), draws, 2, w.shape[1]) - 1:
+            signs = signs.to(w).expand_as(w)
+            samples.append((signs * product(signs)).sum(1))
     samples = torch.stack(samples, 1)
     samples = torch.where(torch.isfinite(w).all(1, keepdim=True), samples, torch.nan)
     return samples.mean(1), samples.std(1) / vectors**0.5
