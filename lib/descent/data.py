@@ -46,8 +46,13 @@ class Data:
 
     @property
     def classes(self) -> int | None:
-        """Number of classes, or None when the targets are real values."""
-        return None if self.y.is_floating_point() else int(self.y.max()) + 1
+        """Number of classes, or None when the targets are real values.
+
+        The largest label of all parts decides: a small training part may lack it.
+        """
+        if self.y.is_floating_point():
+            return None
+        return 1 + max(int(y.max()) for y in (self.y, self.y_val, self.y_test) if y is not None)
 
 
 def _split(name: str, x: Tensor, y: Tensor, train: int, val: int, test: int | None, seed: int) -> Data:
@@ -58,7 +63,7 @@ def _split(name: str, x: Tensor, y: Tensor, train: int, val: int, test: int | No
             raise ValueError(f"{name}: {part}={size!r} must be an integer of at least {least}")
     if train + val + (test or 0) > len(x):
         raise ValueError(f"{name} has {len(x)} examples; train={train}, val={val}, test={test} asks for more")
-    order = torch.randperm(len(x), generator=generator(seed, "data"))
+    order = generator(seed, "data").permutation(len(x))
     end = len(x) if test is None else train + val + test
     a, b, c = order[:train], order[train : train + val], order[train + val : end]
     parts = [(x[i], y[i]) if len(i) else (None, None) for i in (b, c)]
@@ -221,7 +226,7 @@ def tilts(n: int, deviations: float | Sequence[float], dim: int | None = None, s
     _numbers("tilts", n=n)
     if n < 2 or (axes < 0).any():
         raise ValueError(f"tilts: n={n} must be at least 2 and deviations={deviations!r} must not be negative")
-    x = torch.randn(n, len(axes), generator=generator(seed, "data"), dtype=torch.float64)
+    x = generator(seed, "data").normal(n, len(axes)).double()
     x = (x - x.mean(0)) / x.std(0, correction=0)
     return Data("tilts", x * axes, torch.zeros(n, dtype=torch.int64))
 
@@ -244,8 +249,8 @@ def gaussian(n: int, dim: int, separation: float = 2.0, test: int = 0, seed: int
     """Two Gaussian classes of unit variance with means `separation` apart along the first axis."""
     _numbers("gaussian", n=n, dim=dim)
     g = generator(seed, "data")
-    y = torch.randint(2, (n + test,), generator=g)
-    x = torch.randn(n + test, dim, generator=g)
+    y = g.integers(2, n + test)
+    x = g.normal(n + test, dim)
     x[:, 0] += separation * (y - 0.5)
     return _cut("gaussian", x, y, n)
 
@@ -261,11 +266,11 @@ def xor_clusters(n: int, dim: int, separation: float = 2.0, noise: float = 0.0, 
     if dim < 2 or not 0 <= noise <= 1:
         raise ValueError(f"xor_clusters: dim={dim} must be at least 2 and noise={noise} lie between 0 and 1")
     g = generator(seed, "data")
-    y = torch.randint(2, (n + test,), generator=g)
-    sign = 2.0 * torch.randint(2, (n + test,), generator=g) - 1
-    x = torch.randn(n + test, dim, generator=g)
+    y = g.integers(2, n + test)
+    sign = 2.0 * g.integers(2, n + test) - 1
+    x = g.normal(n + test, dim)
     x[torch.arange(n + test), y] += separation * sign
-    flipped = torch.rand(n + test, generator=g) < noise
+    flipped = g.uniform(n + test) < noise
     flipped[n:] = False
     return _cut("xor_clusters", x, torch.where(flipped, 1 - y, y), n)
 
@@ -279,10 +284,10 @@ def linear_regression(
     if (spectrum < 0).any() or noise < 0:
         raise ValueError(f"linear_regression: spectrum={spectrum.tolist()} and noise={noise} must not be negative")
     g = generator(seed, "data")
-    truth = torch.randn(len(spectrum), generator=g, dtype=torch.float64)
-    x = torch.randn(n + test, len(spectrum), generator=g, dtype=torch.float64) * spectrum.sqrt()
+    truth = g.normal(len(spectrum)).double()
+    x = g.normal(n + test, len(spectrum)).double() * spectrum.sqrt()
     y = x @ (truth / truth.norm())
-    y[:n] += noise * torch.randn(n, generator=g, dtype=torch.float64)
+    y[:n] += noise * g.normal(n).double()
     return _cut("linear_regression", x, y[:, None], n)
 
 
@@ -293,10 +298,10 @@ def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: 
         raise ValueError(f"sparse_regression: support={support} must be at most dim={dim} and noise={noise} not negative")
     g = generator(seed, "data")
     truth = torch.zeros(dim)
-    truth[:support] = 2.0 * torch.randint(2, (support,), generator=g) - 1
-    x = torch.randn(n + test, dim, generator=g)
+    truth[:support] = 2.0 * g.integers(2, support) - 1
+    x = g.normal(n + test, dim)
     y = x @ truth
-    y[:n] += noise * torch.randn(n, generator=g)
+    y[:n] += noise * g.normal(n)
     return _cut("sparse_regression", x, y[:, None], n)
 
 
@@ -304,11 +309,11 @@ def teacher_student(n: int, dim: int, hidden: int = 4, noise: float = 0.0, test:
     """Gaussian inputs labelled by a random two-layer tanh network with `hidden` units, targets (n, 1)."""
     _numbers("teacher_student", n=n, dim=dim, hidden=hidden)
     g = generator(seed, "data")
-    first = torch.randn(hidden, dim, generator=g) / math.sqrt(dim)
-    second = torch.randn(hidden, generator=g) / math.sqrt(hidden)
-    x = torch.randn(n + test, dim, generator=g)
+    first = g.normal(hidden, dim) / math.sqrt(dim)
+    second = g.normal(hidden) / math.sqrt(hidden)
+    x = g.normal(n + test, dim)
     y = torch.tanh(x @ first.T) @ second
-    y[:n] += noise * torch.randn(n, generator=g)
+    y[:n] += noise * g.normal(n)
     return _cut("teacher_student", x, y[:, None], n)
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from descent.seeding import generator
+from descent.seeding import Generator, generator
 
 Params = dict[str, Tensor]
 
@@ -34,7 +34,7 @@ class Model(Protocol):
 
     input_shape: tuple[int, ...]
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params: ...
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params: ...
 
     def apply(self, params: Params, x: Tensor) -> Tensor: ...
 
@@ -83,17 +83,17 @@ def _affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 
 
 #: initial weights before scaling: numbers, a function that draws them, or None for standard normals
-Start = tuple[float, ...] | Callable[[torch.Generator], Tensor] | None
+Start = tuple[float, ...] | Callable[[Generator], Tensor] | None
 
 
-def _started(start: Start, dim: int, generator: torch.Generator, scale: float | Tensor) -> Params:
+def _started(start: Start, dim: int, generator: Generator, scale: float | Tensor) -> Params:
     """Initial weights `w` (*net, dim) of the models that are a single vector."""
     if callable(start):
         drawn = start(generator)
         if tuple(drawn.shape) != (dim,):
             raise ValueError(f"start drew numbers of shape {tuple(drawn.shape)}, the model has {dim} weights")
     elif start is None:
-        drawn = torch.randn(dim, generator=generator)
+        drawn = generator.normal(dim)
     else:
         drawn = torch.tensor(start, dtype=torch.float64)
     return {"w": _scaled(drawn, scale)}
@@ -113,7 +113,7 @@ class Function:
 
     Attributes:
         start: the initial weights before scaling, `dim` numbers, or a function of a
-            `torch.Generator` that draws them; None draws standard normals.
+            `Generator` that draws them; None draws standard normals.
         prox: optional `prox(w, x, lr)`, the minimizer over v of f(v, x) + |v - w|^2 / (2 lr)
             for one example per network, used by the optimizer "proximal_point".
         features: number of features of the data (default `dim`).
@@ -132,7 +132,7 @@ class Function:
     def input_shape(self) -> tuple[int, ...]:
         return (self.features or self.dim,)
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         return _started(self.start, self.dim, generator, scale)
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Quadratic:
     def input_shape(self) -> tuple[int, ...]:
         return (len(self.eigenvalues),)
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         return _started(self.start, len(self.eigenvalues), generator, scale)
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
@@ -208,14 +208,14 @@ class SecondOrderRegression:
     def random(cls, outputs: int, dim: int, seed: int) -> SecondOrderRegression:
         """Normal J of variance 1 / dim, normal symmetric Q of variance 1 / (2 dim^2) off the diagonal, start at 0."""
         g = generator(seed, "data")
-        Q, J = torch.randn(outputs, dim, dim, generator=g), torch.randn(outputs, dim, generator=g)
+        Q, J = g.normal(outputs, dim, dim), g.normal(outputs, dim)
         return cls((Q + Q.mT) / (2 * dim), J / dim**0.5, start=(0.0,) * dim)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (1,)
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         return _started(self.start, self.quadratic.shape[1], generator, scale)
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
@@ -236,8 +236,8 @@ def ScalarNetwork(depth: int, imbalance: float = 0.8, noise: float = 0.05) -> Fu
     """
     spread = torch.linspace(-imbalance, imbalance, depth)
 
-    def start(g: torch.Generator) -> Tensor:
-        return (spread + noise * torch.randn(depth, generator=g)).exp()
+    def start(g: Generator) -> Tensor:
+        return (spread + noise * g.normal(depth)).exp()
 
     return Function(lambda w, x: (w.prod(-2) - 1).square() / 2, dim=depth, features=1, start=start)
 
@@ -256,7 +256,7 @@ class DiagonalLinear:
     def input_shape(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         ones = torch.ones(self.dim)
         return {"u": _scaled(ones, scale), "v": _scaled(ones, scale)}
 
@@ -322,10 +322,10 @@ class MLP:
                 layers.append((n, m, 1.0, size))
         return layers
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         params = {}
         for i, (n, m, deviation, _) in enumerate(self._layers):
-            params[f"W{i}"] = _scaled(deviation * torch.randn(m, n, generator=generator), scale)
+            params[f"W{i}"] = _scaled(deviation * generator.normal(m, n), scale)
             if self.bias:
                 params[f"b{i}"] = _filled((m, 1), 0.0, scale)
         return params
@@ -366,9 +366,9 @@ def _normalize(gamma: Tensor, beta: Tensor, x: Tensor) -> Tensor:
     return F.batch_norm(x, None, None, gamma.flatten(), beta.flatten(), training=True)
 
 
-def _conv_init(generator: torch.Generator, out: int, channels: int, size: int, scale: float | Tensor) -> Tensor:
+def _conv_init(generator: Generator, out: int, channels: int, size: int, scale: float | Tensor) -> Tensor:
     deviation = math.sqrt(2.0 / (channels * size * size))
-    return _scaled(deviation * torch.randn(out, channels, size, size, generator=generator), scale)
+    return _scaled(deviation * generator.normal(out, channels, size, size), scale)
 
 
 class _Convolutional:
@@ -389,8 +389,8 @@ class _Convolutional:
         features = features.reshape(features.shape[0], K, -1).permute(1, 2, 0)
         return _affine(stacked["W"], stacked["b"], features).reshape(*net, -1, x.shape[-1])
 
-    def _linear_init(self, generator: torch.Generator, fan_in: int, scale: float | Tensor) -> Params:
-        weight = torch.randn(self.outputs, fan_in, generator=generator) / math.sqrt(fan_in)
+    def _linear_init(self, generator: Generator, fan_in: int, scale: float | Tensor) -> Params:
+        weight = generator.normal(self.outputs, fan_in) / math.sqrt(fan_in)
         return {"W": _scaled(weight, scale), "b": _filled((self.outputs, 1), 0.0, scale)}
 
 
@@ -418,7 +418,7 @@ class CNN(_Convolutional):
                 f"{2 ** len(self.channels)} for {len(self.channels)} poolings"
             )
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         params, before = {}, self.input_shape[0]
         for i, out in enumerate(self.channels):
             params[f"C{i}"] = _conv_init(generator, out, before, 3, scale)
@@ -462,7 +462,7 @@ class ResNet9(_Convolutional):
             "stage3": (4 * w, 8 * w), "res3a": (8 * w, 8 * w), "res3b": (8 * w, 8 * w),
         }  # fmt: skip
 
-    def init(self, generator: torch.Generator, scale: float | Tensor = 1.0) -> Params:
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
         params = {}
         for name, (before, out) in self._convolutions.items():
             params[f"C_{name}"] = _conv_init(generator, out, before, 3, scale)

@@ -59,11 +59,11 @@ def phase_retrieval(n: int, dim: int, outliers: float = 0.0, seed: int = 0) -> T
     if n < 1 or dim < 1 or not 0 <= outliers <= 1:
         raise ValueError(f"phase_retrieval: n={n} and dim={dim} must be positive, outliers={outliers} between 0 and 1")
     g = generator(seed, "data")
-    truth = torch.randn(dim, generator=g, dtype=torch.float64)
-    a = torch.randn(n, dim, generator=g, dtype=torch.float64)
+    truth = g.normal(dim).double()
+    a = g.normal(n, dim).double()
     b = (a @ (truth / truth.norm())).square()
-    wrong = torch.rand(n, generator=g) < outliers
-    b = torch.where(wrong, torch.randn(n, generator=g, dtype=torch.float64).square(), b)
+    wrong = g.uniform(n) < outliers
+    b = torch.where(wrong, g.normal(n).double().square(), b)
     data = Data("phase retrieval", torch.cat([a, b[:, None]], 1), torch.zeros(n, dtype=torch.int64))
     return Task(Function(_value, dim, prox=_prox, features=dim + 1), data, loss="output")
 
@@ -86,7 +86,7 @@ def stationarity(
     t, results = 0.5 / weak_convexity(task), []
     for K in steps:
         # one random step from each of equally long stretches: the mean is that of a uniformly random step
-        part = (torch.arange(draws) + torch.rand(draws, generator=generator(seed[0], "probe"))) * K / draws
+        part = (torch.arange(draws) + generator(seed[0], "probe").uniform(draws)) * K / draws
         chosen = part.long().tolist()
         w = sweep(task, lr=[c / K**0.5 for c in scales], batch_size=1, optimizer=optimizer, seed=seed, steps=K,
                   record="weights", record_every=chosen, sampling="replacement").weights  # fmt: skip

@@ -16,12 +16,14 @@ import os
 import platform
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cache as once
 from functools import cached_property
 from importlib.metadata import version
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +34,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from descent import cache as result_cache
-from descent import optimizers, schedules
+from descent import optimizers, schedules, seeding
 from descent.backprop import SLICE, Gradients
 from descent.optimizers import Optimizer
 from descent.probes import PROBES, Networks, Probe
 from descent.quantities import HYPERPARAMETERS, describe
 from descent.schedules import Schedule
-from descent.seeding import generator
 from descent.task import Part, Task
 
 if TYPE_CHECKING:
@@ -300,7 +301,8 @@ def _checked(name: str, values: list, examples: int) -> list:
         values = [examples if v is None else v for v in values]
         good, allowed = lambda v: _whole(v) and 1 <= v <= examples, f"None or an integer from 1 to {examples}, the number of training examples"
     elif name == "seed":
-        good, allowed = lambda v: _whole(v) and v >= 0, "an integer of at least 0"
+        largest = seeding.LARGEST_SEED
+        good, allowed = lambda v: _whole(v) and 0 <= v <= largest, f"an integer from 0 to {largest}"
     elif name == "schedule":
         good, allowed = lambda v: isinstance(v, Schedule), "a Schedule from descent.schedules"
     elif name == "optimizer":
@@ -431,23 +433,34 @@ def _saved_bytes(task: Task, examples: int) -> float:
 
 def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
     """Initial parameters (K, P) of networks with these seeds and init scales."""
-    w = torch.empty(len(seeds), task.parameters)
-    for seed in sorted(set(seeds)):
-        rows = torch.tensor([i for i, s in enumerate(seeds) if s == seed])
-        params = task.model.init(generator(seed, "init"), torch.tensor(scales[rows.numpy()], dtype=torch.float32))
-        w[rows] = task.flatten(params, 1).float()
-    return w
+    # one row of init scales per seed, so that each seed draws once, for all of its networks
+    places = defaultdict(count)
+    column = [next(places[seed]) for seed in seeds]
+    rows = {seed: i for i, seed in enumerate(places)}
+    row = [rows[seed] for seed in seeds]
+    table = torch.ones(len(rows), max(column) + 1)
+    table[row, column] = torch.tensor(scales, dtype=torch.float32)
+
+    def drawn(seed: Tensor, scale: Tensor) -> Tensor:
+        generator = seeding.Generator(seeding.key(seed, "init"))
+        return task.flatten(task.model.init(generator, scale), 1).float()
+
+    together = max(1, seeding.AT_ONCE // task.parameters)
+    return torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)[row, column]
 
 
-def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str) -> Iterator[Tensor]:
-    """Indices (steps, S, size) of the examples of the next steps, one row per seed, without end."""
-    streams = [generator(seed, "batches") for seed in seeds]
-    while True:
-        if sampling == "shuffle":
-            order = torch.stack([torch.randperm(n, generator=g) for g in streams])
-            yield order[:, : n - n % size].unflatten(1, (-1, size)).movedim(1, 0)
-        else:
-            yield torch.stack([torch.randint(n, (256, size), generator=g) for g in streams]).movedim(1, 0)
+def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) -> Iterator[Tensor]:
+    """Indices (steps, S, size) of the examples of the next steps, one row per seed, without end; `steps` will be asked for."""
+    shuffle = sampling == "shuffle"
+    words = n if shuffle else 256 * size
+    rows = max(1, seeding.AT_ONCE // words)
+    together = min(max(1, rows // len(seeds)), math.ceil(steps / (words // size)))
+    for first in count(step=together):
+        parts, epochs = [], torch.arange(first, first + together)[:, None]
+        for part in torch.tensor(seeds).split(rows):
+            key = seeding.key(part, "batches")
+            parts.append(seeding.orders(key, epochs, n) if shuffle else seeding.integers(key, epochs, n, words))
+        yield from torch.cat(parts, 1)[..., : words - words % size].unflatten(2, (-1, size)).movedim(2, 1)
 
 
 class _Minibatches:
@@ -458,7 +471,7 @@ class _Minibatches:
         unique = sorted(set(own))
         self.part, self.size = part, job.batch_size
         self.whole, self.shared = plan.sampling == "shuffle" and job.batch_size == len(part), len(unique) == 1
-        self.epochs, self.left = _epochs(unique, len(part), job.batch_size, plan.sampling), iter(())
+        self.epochs, self.left = _epochs(unique, len(part), job.batch_size, plan.sampling, plan.steps), iter(())
         # samples first, so that a batch is gathered by copying whole examples
         self.sources = [t.movedim(-1, 0).contiguous() for t in (part.x, part.y)]
         self._serve(torch.tensor([0] if self.shared else [unique.index(s) for s in own], device=part.x.device))

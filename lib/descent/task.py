@@ -13,6 +13,7 @@ from torch import Tensor
 
 from descent.data import Data
 from descent.models import Model, Params
+from descent.seeding import generator
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
@@ -87,12 +88,12 @@ class Task:
         if not self.name:
             label = f"{type(self.model).__name__} on {self.data.name}, {self.loss}"
             object.__setattr__(self, "name", label)
-        self.layout  # drawn now: inside torch.func.vmap nothing may be drawn
+        self.layout  # computed now, once for all networks
 
     @cached_property
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Shape of each parameter of one network, in the order of the flat vector."""
-        template = self.model.init(torch.Generator().manual_seed(0), 1.0)
+        template = self.model.init(generator(0, "init"), 1.0)
         return {name: tuple(p.shape) for name, p in template.items()}
 
     @property

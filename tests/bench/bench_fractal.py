@@ -27,7 +27,7 @@ N, CHUNK = 16, 1024
 
 def _task() -> Task:
     stream = generator(0, "data")
-    examples = data.Data("gaussian", torch.randn(N, N, generator=stream), torch.randn(N, 1, generator=stream))
+    examples = data.Data("gaussian", stream.normal(N, N), stream.normal(N, 1))
     return Task(models.MLP((N, N, 1), bias=False), examples, "mse")
 
 

@@ -60,8 +60,8 @@ def bench_mlp(paired, size, batch_size, steps, target):
 
 def bench_wide_mlp(paired, size):
     model, stream = models.MLP((784, 100, 10)), generator(0, "data")
-    x = torch.randn(256, 784, generator=stream)
-    examples = data.Data("gaussian", x, (x @ torch.randn(784, 10, generator=stream)).argmax(1))
+    x = stream.normal(256, 784)
+    examples = data.Data("gaussian", x, (x @ stream.normal(784, 10)).argmax(1))
     p = Problem(Task(model, examples), 64, size(30, 5), 0.02, range(size(K, 16)))
     paired(
         "MLP 784-100-10, batch 64",

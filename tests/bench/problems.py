@@ -57,7 +57,7 @@ class Problem:
             return [slice(None)] * self.steps
         stream, n, size = generator(seed, "batches"), len(self.task.data), self.batch_size
         epochs = -(-self.steps // (n // size))
-        order = [torch.randperm(n, generator=stream)[: n - n % size].view(-1, size) for _ in range(epochs)]
+        order = [stream.permutation(n)[: n - n % size].view(-1, size) for _ in range(epochs)]
         return torch.cat(order)[: self.steps]
 
     @property

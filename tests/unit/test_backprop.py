@@ -15,7 +15,7 @@ K = 5
 
 def regression(features, outputs=1, examples=12):
     g = generator(0, "data")
-    return data.Data("noise", torch.randn(examples, features, generator=g), torch.randn(examples, outputs, generator=g))
+    return data.Data("noise", g.normal(examples, features), g.normal(examples, outputs))
 
 
 def mlp_tasks():
@@ -39,7 +39,7 @@ TASKS |= {
 
 def start(task):
     rows = [task.flatten(task.model.init(generator(seed, "init"), 0.9), 0).double() for seed in range(K)]
-    return torch.stack(rows) + 0.05 * torch.randn(K, task.parameters, generator=generator(1, "probe"), dtype=torch.float64)
+    return torch.stack(rows) + 0.05 * generator(1, "probe").normal(K, task.parameters).double()
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
@@ -49,7 +49,7 @@ def test_written_out_gradient_is_that_of_autograd(name, own):
     part, w = task.part("train", dtype=torch.float64), start(task)
     x, y = part.x, part.y
     if own:  # every network its own examples
-        order = [torch.randperm(len(part), generator=generator(seed, "batches"))[:8] for seed in range(K)]
+        order = [generator(seed, "batches").permutation(len(part))[:8] for seed in range(K)]
         x = torch.stack([x[..., o] for o in order])
         y = y if task.loss == "output" else torch.stack([y[..., o] for o in order])
     assert written_out(task.model)
@@ -95,7 +95,7 @@ def test_a_lost_network_leaves_the_others_bit_identical(name, bad):
 def test_written_out_products_are_those_of_autograd(name):
     task = TASKS[name]
     part, w = task.part("train", dtype=torch.float64), start(task)
-    v = torch.randn(w.shape, generator=generator(2, "probe"), dtype=torch.float64)
+    v = generator(2, "probe").normal(*w.shape).double()
     plain, own = Gradients(task, autograd=True), Gradients(task)
     expected = curvature.hvp(task, w, part.x, part.y, plain)(v)
     product = curvature.hvp(task, w, part.x, part.y, own)

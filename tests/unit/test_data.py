@@ -21,6 +21,12 @@ def test_digits_takes_all_the_rest_for_testing():
     assert len(data.digits(1000).x_test) == 797
 
 
+def test_a_class_that_the_training_part_lacks_still_counts():
+    for seed in range(20):
+        few = data.digits(10, seed=seed)
+        assert few.classes == 10 and len(few.y.unique()) < 10
+
+
 def test_too_many_examples_are_refused():
     with pytest.raises(ValueError, match="digits has 1797 examples; train=1700, val=200"):
         data.digits(1700, val=200)

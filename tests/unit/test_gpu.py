@@ -18,7 +18,7 @@ CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch
 on_both = pytest.mark.parametrize("device", ["cpu", CUDA])
 
 DIGITS = data.digits(96, val=32, test=32)
-IMAGES = data.Data("noise", torch.randn(24, 3, 16, 16, generator=generator(0, "data")), torch.arange(24) % 10)
+IMAGES = data.Data("noise", generator(0, "data").normal(24, 3, 16, 16), torch.arange(24) % 10)
 VALUES = data.teacher_student(48, 6)
 TASKS = {
     "function": Task(models.Function(lambda w, x: ((w.prod(-2) - 1) ** 2 + (w * x).sum(-2)), 3, start=(0.9, 1.0, 1.2)), data.tilts(32, 0.1, 3), "output"),

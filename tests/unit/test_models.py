@@ -27,7 +27,7 @@ MODELS = {
 def test_one_apply_for_any_network_dimensions(name):
     """No network dimension, one, and two give the same outputs, on shared and on own inputs."""
     model = MODELS[name]
-    x = torch.randn(*model.input_shape, 7, generator=generator(0, "data"))
+    x = generator(0, "data").normal(*model.input_shape, 7)
     scales = torch.tensor([[0.5, 1.0, 2.0], [1.5, 0.7, 1.0]])
     params = model.init(generator(1, "init"), scales)
     shared = model.apply(params, x)
@@ -97,7 +97,7 @@ def test_init_scale_multiplies_the_weights_and_not_the_biases():
 def test_output_size_at_initialization(parametrization, spread):
     """With unit inputs and a linear unit the output has variance 1; the mean-field one, width 1024, has 1 / 1024."""
     model = models.MLP((64, 1024, 1), "linear", parametrization, bias=False)
-    x = torch.randn(64, 4000, generator=generator(0, "data"))
+    x = generator(0, "data").normal(64, 4000)
     outputs = model.apply(model.init(generator(0, "init"), torch.ones(1)), x)
     several = torch.cat([model.apply(model.init(generator(s, "init")), x[:, :50]).flatten() for s in range(40)])
     assert several.std().item() == pytest.approx(spread, rel=0.15) and outputs.std() > 0

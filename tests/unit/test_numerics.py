@@ -59,7 +59,7 @@ def by_hand(task, lr, seed, steps, make, clip=None, batch_size=None, rise=1):
             batch = slice(None)
         else:
             if not visits:
-                visits = list(torch.randperm(len(part), generator=order)[: len(part) - len(part) % batch_size].split(batch_size))
+                visits = list(order.permutation(len(part))[: len(part) - len(part) % batch_size].split(batch_size))
             batch = visits.pop(0)
         optimizer.param_groups[0]["lr"] = lr * min(1.0, (t + 1) / rise)
         optimizer.zero_grad()

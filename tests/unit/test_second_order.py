@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from descent import Task, data, models, plots, sweep
+from descent.seeding import generator
 
 
 def symmetric(outputs, dim, seed=0):
@@ -51,7 +52,7 @@ def test_a_scalar_network_moves_by_the_gradient_of_its_product():
 
 
 def test_a_start_drawn_by_a_function_depends_on_the_seed_alone():
-    model = models.Function(lambda w, x: w.square().sum(-2) + 0 * x.sum(-2), dim=2, features=1, start=lambda g: torch.rand(2, generator=g) + 1)
+    model = models.Function(lambda w, x: w.square().sum(-2) + 0 * x.sum(-2), dim=2, features=1, start=lambda g: g.uniform(2) + 1)
     task = Task(model, data.nothing(1), loss="output")
     run = dict(steps=1, record="weights", record_every=1, cache=False)
     together, alone = sweep(task, seed=[0, 1], **run), sweep(task, seed=[1], **run)
@@ -64,7 +65,7 @@ def test_a_start_drawn_by_a_function_depends_on_the_seed_alone():
     (lambda: models.SecondOrderRegression(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])), "symmetric"),
     (lambda: models.SecondOrderRegression(symmetric(2, 3), torch.ones(2, 2)), "linear"),
     (lambda: models.SecondOrderRegression(symmetric(2, 3), start=(1.0,)), "3 weights"),
-    (lambda: models.Function(None, 2, start=lambda g: torch.zeros(3)).init(torch.Generator()), "2 weights"),
+    (lambda: models.Function(None, 2, start=lambda g: torch.zeros(3)).init(generator(0, "init")), "2 weights"),
     (lambda: data.targets([float("nan")]), "finite"),
     (lambda: data.sparse_regression(10, 5, 6), "support=6"),
     (lambda: plots.images({"a": np.zeros((1, 2, 2)), "b": np.zeros((1, 3, 3))}, alt="a", caption="b"), "one size"),

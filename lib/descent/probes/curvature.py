@@ -10,15 +10,16 @@ gets NaN and leaves its neighbours as they are. Nothing here touches `w` or any 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from descent import seeding
 from descent.backprop import CURVATURES, EVALUATED, Gradients
 from descent.probes import Networks, Probe, register
-from descent.seeding import generator
 from descent.task import Part, Task
 
 #: a symmetric matrix per network, as the map from vectors (K, P) to products (K, P); if it has a method
@@ -128,6 +129,13 @@ def _ntk(task: Task, w: Tensor, x: Tensor, y: Tensor, gradients: Gradients | Non
 # -- eigenvalues -------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=16)
+def _random(seed: int, draw: int, size: int) -> Tensor:
+    """A random unit vector, kept: every measurement asks for the same ones."""
+    drawn = seeding.normals(seeding.key(seed, "probe"), draw, size).double()
+    return drawn / drawn.norm()
+
+
 class _Subspace:
     """An orthonormal basis per network, what the network's symmetric matrix makes of it, and the matrix inside it.
 
@@ -139,7 +147,7 @@ class _Subspace:
 
     def __init__(self, operator: Operator, like: Tensor) -> None:
         K, P = like.shape
-        self.operator, self.size, self.generator = operator, 0, generator(1, "probe")
+        self.operator, self.size = operator, 0
         self._vectors, self._images = like.new_empty(K, 8, P), like.new_empty(K, 8, P)
         self.inside = torch.zeros(K, 0, 0, dtype=torch.float64, device=like.device)
         self.bad = ~torch.isfinite(like).all(1)
@@ -181,7 +189,7 @@ class _Subspace:
             rest = z.norm(dim=1, keepdim=True)
         spent = ~(rest > 10 * eps * before)
         if spent.any():
-            random = torch.randn(z.shape[1], generator=self.generator, dtype=torch.float64).to(z).expand_as(z)
+            random = _random(1, self.size, z.shape[1]).to(z).expand_as(z)
             z = torch.where(spent, self._rest(self._rest(random)), z)
             rest = z.norm(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
         return z / rest
@@ -258,8 +266,7 @@ def largest(
     if not 1 <= k <= P:
         raise ValueError(f"k={k} must lie between 1 and {P}, the number of parameters")
     space, last = _Subspace(operator, w), min(max(max_iterations, k), P)
-    random = torch.randn(P, generator=generator(0, "probe"), dtype=torch.float64)
-    random = (random / random.norm()).to(w).expand_as(w)
+    random = _random(0, 0, P).to(w).expand_as(w)
     starts = [random] if warm is None else [*(warm.vectors + warm.moved).unbind(1), warm.rest]
     values, found = w.new_full((K, k), torch.nan, dtype=torch.float64), w.new_full((K, k, P), torch.nan)
     further, rest = w.new_full((K, k + 1, P), torch.nan), torch.zeros_like(w)
@@ -374,12 +381,11 @@ def spectral_density(
     """
     data = data_part(task, w, part)
     product = hvp(task, w, data.x, data.y)
-    g, nodes, weights = generator(seed, "probe"), [], []
+    g, nodes, weights = seeding.generator(seed, "probe"), [], []
     bad = ~torch.isfinite(w).all(1)
     for _ in range(vectors):
-        start = torch.randn(w.shape[1], generator=g, dtype=torch.float64).to(w)
         space = _Subspace(product, w)
-        space.add(start.expand_as(w))
+        space.add(g.normal(w.shape[1]).to(w).expand_as(w))
         while space.size < min(steps, w.shape[1]):
             space.add(space.images[:, -1])
         values, coefficients = space.ritz()
@@ -402,11 +408,11 @@ def trace(
     if vectors < 2:
         raise ValueError(f"vectors={vectors} must be at least 2 for a standard error")
     data = data_part(task, w, part)
-    product, g = hvp(task, w, data.x, data.y), generator(seed, "probe")
-    samples = []
-    for _ in range(vectors):
-        signs = (2 * torch.randint(2, (w.shape[1],), generator=g) - 1).to(w).expand_as(w)
-        samples.append((signs * product(signs)).sum(1))
+    product, samples = hvp(task, w, data.x, data.y), []
+    for draws in torch.arange(vectors).split(max(1, seeding.AT_ONCE // w.shape[1])):
+        for signs in 2 * seeding.integers(seeding.key(seed, "probe"), draws, 2, w.shape[1]) - 1:
+            signs = signs.to(w).expand_as(w)
+            samples.append((signs * product(signs)).sum(1))
     samples = torch.stack(samples, 1)
     samples = torch.where(torch.isfinite(w).all(1, keepdim=True), samples, torch.nan)
     return samples.mean(1), samples.std(1) / vectors**0.5

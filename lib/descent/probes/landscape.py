@@ -49,7 +49,7 @@ def random_directions(task: Task, w: Tensor, count: int = 2, filter_normalized: 
     Raises:
         ValueError: filter normalization of a model without weight matrices.
     """
-    drawn = torch.randn(count, 1, w.shape[1], generator=generator(seed, "probe")).to(w).expand(count, *w.shape)
+    drawn = generator(seed, "probe").normal(count, 1, w.shape[1]).to(w).expand(count, *w.shape)
     if not filter_normalized:
         return drawn
     own, made = task.unflatten(w), {}
