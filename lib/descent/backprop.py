@@ -23,9 +23,11 @@ from torch import Tensor
 from descent.models import CNN, MLP, DiagonalLinear, Model, Params
 from descent.task import LOSSES, Task
 
-#: columns of a product below which its transpose is faster on a CPU
-FEW_COLUMNS = 16
-#: numbers in a weight matrix from which on its gradient is not worth copying
+#: multiplications up to which OpenBLAS uses one thread: for two matrices, and for a vector and a matrix
+SMALL = (2**18, 2**13)
+#: least rows and columns of a product with a transposed matrix that PyTorch is faster at than NumPy
+TRANSPOSED = 32
+#: numbers in a matrix from which on PyTorch may write it anywhere
 LARGE = 2**14
 #: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
 SLICE = 5000
@@ -43,28 +45,30 @@ class Room(dict):
             held = self[name, shape[1:]] = like.new_zeros(shape)
         return held if len(held) == shape[0] else held[: shape[0]]
 
-    def product(self, name: str, a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
+    def product(self, name: str, a: Tensor, b: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """`a @ b + plus` (K, m, n), for a (K, m, r), b (K, r, n), or (r, n) if all networks share it, and plus (K, m, 1 or n).
 
-        BLAS multiplies one large matrix faster than many small ones, is several times slower
-        than elementwise work where a product is one of vectors, and on a CPU slow where the result has
-        few columns: then the transposed product is taken.
+        On a CPU small ones are left to NumPy, one network after the other: its OpenBLAS has kernels for small matrices, and
+        does not split them between threads, where PyTorch's batched product takes up to five times as long.
         """
-        K, m, n = *a.shape[:2], b.shape[-1]
-        cpu = a.device.type == "cpu"
-        if b.ndim == 2:
+        K, m, r, n = *a.shape, b.shape[-1]
+        if out is None:
             out = self(name, a, K, m, n)
-            torch.mm(a.reshape(K * m, -1), b, out=out.view(K * m, n))
-        elif a.shape[-1] == 1:
-            out = torch.mul(a, b, out=self(name, a, K, m, n))
-        elif cpu and m == 1:
-            out = torch.sum(a.mT * b, 1, keepdim=True, out=self(name, a, K, m, n))
-        elif cpu and n < FEW_COLUMNS:
-            out = torch.bmm(b.mT, a.mT, out=self(name, a, K, n, m)).mT
-        elif plus is not None:
-            return torch.baddbmm(plus, a, b, out=self(name, a, K, m, n))
-        else:
-            return torch.bmm(a, b, out=self(name, a, K, m, n))
+        if a.device.type != "cpu":
+            torch.bmm(a, b.expand(K, r, n), out=out)
+        elif r == 1:
+            torch.mul(a, b, out=out)
+        elif m * r * n <= SMALL[min(m, n) == 1] and (b.ndim == 2 or b.stride(-1) == 1 or min(m, n) < TRANSPOSED):
+            with np.errstate(all="ignore"):  # networks that diverge are looked after elsewhere
+                np.matmul(a.numpy(), (b.contiguous() if b.ndim == 2 else b).numpy(), out=out.numpy())
+        else:  # PyTorch wants small products side by side, which the gradients of all layers together are not
+            whole = out if out.is_contiguous() or b.ndim == 3 and m * n >= LARGE else self(name, a, K, m, n)
+            if b.ndim == 2:
+                torch.mm(a.reshape(K * m, r), b, out=whole.view(K * m, n))
+            else:
+                torch.bmm(a, b, out=whole)
+            if out is not whole:
+                out.copy_(whole)
         return out if plus is None else out.add_(plus)
 
 
@@ -178,10 +182,9 @@ class _MLP:
         self.deltas = [d] * len(self.factors)
         for i in reversed(range(len(self.factors))):
             weight, h, d = self.weights[i], self.inputs[i], self.deltas[i]
-            if weight[0].numel() >= LARGE and h.ndim == 3 and self.factors[i] == 1.0:
-                torch.bmm(d, h.mT, out=gradients[f"W{i}"])
-            else:  # BLAS wants the products side by side, which the gradients of all layers together are not
-                torch.mul(self.room.product(f"W{i}", d, h.mT), self.factors[i], out=gradients[f"W{i}"])
+            gradient = self.room.product(f"W{i}", d, h.mT, out=gradients[f"W{i}"])
+            if self.factors[i] != 1.0:
+                gradient.mul_(self.factors[i])
             if self.model.bias:
                 torch.sum(d, 2, keepdim=True, out=gradients[f"b{i}"])
             if i:
@@ -219,10 +222,11 @@ class _MLP:
                 moved.append(self.activation.derivative(z, inputs[i + 1], room(f"Rh{i}", z, *z.shape)))
         d = curve(z) if scale == 1.0 else curve(z).mul_(scale**2)
         for i in reversed(range(last + 1)):
-            product = room.product(f"Rd{i} h", d, inputs[i].mT)
+            product = room.product(f"Rd{i} h", d, inputs[i].mT, out=products[f"W{i}"])
             if i and not gauss_newton:
-                product = room.product(f"R{i}", deltas[i], moved[i - 1].mT, product)
-            torch.mul(product, self.factors[i], out=products[f"W{i}"])
+                product.add_(room.product(f"R{i}", deltas[i], moved[i - 1].mT))
+            if self.factors[i] != 1.0:
+                product.mul_(self.factors[i])
             if self.model.bias:
                 torch.sum(d, 2, keepdim=True, out=products[f"b{i}"])
             if i:
@@ -413,11 +417,6 @@ class Gradients:
         curve = CURVATURES[self.task.loss] if output_curvature else CURVATURES["mse"]
         with torch.inference_mode():
             return Products(self.task, self.family, self.family.passes(), self.out, curve, gauss_newton)
-
-    def forget(self) -> None:
-        """Free the memory that is used again, before it is wanted for another number of networks."""
-        self.room.clear()
-        self.place = None
 
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
         """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share."""

@@ -45,8 +45,8 @@ from descent.task import Part, Task
 if TYPE_CHECKING:
     from distributed import Client
 
-#: bytes of weights and activations that one job works on at a time: what stays in a core's cache
-WORKING_SET = 3.6e6
+#: bytes of weights and activations that one job works on at a time: what stays in the cache that cores share
+WORKING_SET = 7.2e6
 #: bytes of activations below which a job is not split between threads: what a step then takes is
 #: mostly Python's time, of which two threads have no more than one
 SPLIT = 0.5e6
@@ -54,6 +54,8 @@ SPLIT = 0.5e6
 EVALUATION = 256e6
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
 DIVERGENCE = 1e6
+#: part of a job's networks that must have diverged before the others go on without them
+LOST = 1 / 8
 #: steps between a job's reports of its progress
 REPORT = 32
 
@@ -598,11 +600,11 @@ class _Training:
         optimizers.step(self.optimizer, w, gradient, self.state, h, None if self.all_alive else self.alive)
 
     def drop_the_lost(self) -> None:
-        """Go on without the networks that have diverged, once they are half of all.
+        """Go on without the networks that have diverged, once they are a `LOST` part of all.
 
         On a CPU only: a GPU would have to wait for the count, and its recorded step has a fixed size.
         """
-        if self.cuda or self.all_alive or 2 * self.alive.count_nonzero() > len(self.alive):
+        if self.cuda or self.all_alive or self.alive.count_nonzero() > (1 - LOST) * len(self.alive):
             return
         self.store()
         kept = self.alive.nonzero()[:, 0]
@@ -613,7 +615,6 @@ class _Training:
                 setattr(self.h, name, value[kept])
         self.rate.keep(kept)
         self.batches.keep(kept)
-        self.gradients.forget()
         n, self.rows, self.all_alive = self.networks, self.rows[kept.numpy()], True
         self.networks = replace(n, w=self.w, w0=n.w0[kept], seeds=[n.seeds[i] for i in kept.tolist()], memory={}, _outputs={})
 
