@@ -381,22 +381,22 @@ class Gradients:
         loss, plain = self.task.loss, False
         # nothing here is for autograd, whose bookkeeping takes time too
         with nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
-            if self._elsewhere(w, x, y):
+            if not self._at(w, x, y):
+                self.place = [(t, t._version) for t in (w, x, y)]
                 self.out = self.family.forward(self.params, x)
                 d = DERIVATIVES[loss](self.out, y)
                 plain = above is not None and _ceiling(loss, self.out, d) <= above
                 self.family.backward(self.params, d.div_(x.shape[-1]), self.parts)
             return None if plain else LOSSES[loss](self.out, y).mean(-1), self.gradient
 
-    def _elsewhere(self, *place: Tensor) -> bool:
-        """Whether the weights or examples are not those of the last call, whose passes then stand.
+    def _at(self, *place: Tensor) -> bool:
+        """Whether weights and examples are still those of the last gradient, so that its two passes stand.
 
-        On a GPU always: a CUDA graph writes to them without a trace.
+        On a GPU never: a CUDA graph writes to them without a trace.
         """
-        before, self.place = self.place, [(t, t._version) for t in place]
-        if before is None or place[0].device.type != "cpu":
-            return True
-        return any(t is not u or version != v for (t, version), (u, v) in zip(self.place, before))
+        if self.place is None or place[0].device.type != "cpu":
+            return False
+        return all(t is u and t._version == version for t, (u, version) in zip(place, self.place))
 
     @property
     def twice(self) -> bool:
@@ -419,7 +419,12 @@ class Gradients:
             return Products(self.task, self.family, self.family.passes(), self.out, curve, gauss_newton)
 
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
-        """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share."""
+        """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share.
+
+        Where the last gradient was taken there, they are those of its forward pass.
+        """
+        if self._at(w, x):
+            return self.out.clone()
         params, n, self.place = self.task.unflatten(w), x.shape[-1], None
         if self.family is None:
             with torch.no_grad():

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descent import seeding
-from descent.backprop import CURVATURES, EVALUATED, Gradients
+from descent.backprop import CURVATURES, Gradients
 from descent.probes import Networks, Probe, register
 from descent.task import Part, Task
 
@@ -204,13 +204,15 @@ class _Subspace:
         values, coefficients = torch.linalg.eigh(self.inside)
         return values.flip(1), coefficients.mT.flip(1)
 
-    def pairs(self, coefficients: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Some of the unit Ritz vectors and their residuals, (K, c, P) each."""
-        mixed = coefficients.to(self._vectors.dtype)
-        vectors = torch.bmm(mixed, self.vectors)
-        return vectors, torch.bmm(mixed, self.images) - theta[..., None].to(vectors.dtype) * vectors
+    def pairs(self, coefficients: Tensor, theta: Tensor, rows: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Some of the unit Ritz vectors of some networks, and their residuals, (K, c, P) each."""
+        mixed = coefficients[rows].to(self._vectors.dtype)
+        vectors, images = torch.bmm(mixed, self.vectors[rows]), torch.bmm(mixed, self.images[rows])
+        return vectors, images - theta[rows, :, None].to(vectors.dtype) * vectors
 
 
+#: examples, times networks, that are searched together on a CPU
+TOGETHER = 2**14
 #: residuals by which the eigenvalue after those that are wanted is taken to exceed its Ritz value at most
 REACH = 2.0
 #: length of the random part of where others are looked for, so that nothing stays hidden for ever
@@ -294,10 +296,10 @@ def largest(
             continue
         at, done = rows[new], done | new
         values[at], found[at] = theta[new, :k], pairs[new, :k]
-        every, changes = space.pairs(coefficients, theta)
-        ahead = every + changes / spread.clamp(min=torch.finfo(w.dtype).tiny)[:, None, None].to(w.dtype)
+        every, changes = space.pairs(coefficients, theta, new)
+        ahead = every + changes / spread[new].clamp(min=torch.finfo(w.dtype).tiny)[:, None, None].to(w.dtype)
         fading = 0.5 ** torch.arange(max(m - k - 1, 0), device=w.device, dtype=w.dtype)
-        further[at, : min(m, k + 1)], rest[at] = ahead[new, : k + 1], (fading @ ahead[:, k + 1 :])[new]
+        further[at, : min(m, k + 1)], rest[at] = ahead[:, : k + 1], fading @ ahead[:, k + 1 :]
         if hasattr(operator, "keep") and 4 * done.count_nonzero() >= len(done):
             left = ~done
             space.keep(left)
@@ -311,7 +313,7 @@ def largest(
 
 def _cached(w: Tensor, examples: int) -> tuple[Tensor, ...]:
     """The networks, in parts so small that on a CPU their activations stay in its cache."""
-    return w.split(max(1, EVALUATED // examples)) if w.device.type == "cpu" else (w,)
+    return w.split(max(1, TOGETHER // examples)) if w.device.type == "cpu" else (w,)
 
 
 def _search(operator: Callable[..., Operator], task: Task, w: Tensor, part: str | Part, k: int, **search: float) -> tuple[Tensor, Tensor]:
