@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from descent import models
+from descent.backprop import Gradients
 from descent.probes import Networks, Probe, register
 from descent.probes.curvature import data_part
-from descent.task import LOSSES, Part, Task
+from descent.task import Part, Task
 
 #: bytes of per-example gradients held at a time
 CHUNK = 64e6
@@ -81,39 +82,27 @@ def noise_scale(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
 
 
 def _trace_and_gradient(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tensor]:
-    if isinstance(task.model, models.MLP):
-        return _of_mlp(task, w, data)
-    gradient = task.losses_and_gradients(w, data.x, data.y)[1]
+    gradients = Gradients(task)
+    gradient = gradients(w.detach(), data.x, data.y)[1]
+    if isinstance(task.model, models.MLP) and gradients.twice:
+        return (_of_mlp(gradients, len(data)) - gradient.square().sum(1)).clamp(min=0), gradient
     squares = sum((g - gradient[:, None]).square().sum((1, 2)) for g in _chunks(task, w, data.x, data.y))
     return squares / len(data), gradient
 
 
-def _of_mlp(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tensor]:
-    """The same from one backward pass: the gradient of example i in a layer's weights is the
-    outer product of delta_i, its gradient in the layer's output, and a_i, the layer's input, and
-    has squared norm |delta_i|^2 |a_i|^2 (Goodfellow 2015, "Efficient per-example gradient computations")."""
-    model, n = task.model, len(data)
-    activation = models.ACTIVATIONS[model.activation][0]
-    params = {name: p.detach() for name, p in task.unflatten(w).items()}
-    inputs, sums, x = [], [], data.x.expand(len(w), *data.x.shape)
-    with torch.enable_grad():
-        for i, (_, _, _, factor) in enumerate(model._layers):
-            inputs.append(x.detach())
-            z = factor * params[f"W{i}"] @ x + params.get(f"b{i}", 0.0)
-            z = z if z.requires_grad else z.requires_grad_()
-            sums.append(z)
-            x = activation(z)
-        losses = LOSSES[task.loss](model.output_scale * z, data.y)
-        deltas = torch.autograd.grad(losses.sum(), sums)
-    squares, parts = torch.zeros(len(w), dtype=w.dtype, device=w.device), []
-    for (_, _, _, factor), delta, a in zip(model._layers, deltas, inputs):
-        lengths = factor**2 * a.square().sum(1) + (1.0 if model.bias else 0.0)
-        squares += (delta.square().sum(1) * lengths).mean(1)
-        parts.append(factor / n * delta @ a.mT)
-        if model.bias:
-            parts.append(delta.mean(2))
-    gradient = torch.cat([p.flatten(1) for p in parts], 1)
-    return (squares - gradient.square().sum(1)).clamp(min=0), gradient
+def _of_mlp(gradients: Gradients, n: int) -> Tensor:
+    """Mean squared norm of the examples' gradients, (K,), from the two passes of the mean gradient.
+
+    The gradient of example i in a layer's weights is the outer product of delta_i, its gradient in the layer's
+    output, and a_i, the layer's input, and has squared norm |delta_i|^2 |a_i|^2 (Goodfellow 2015,
+    "Efficient per-example gradient computations").
+    """
+    family, squares = gradients.family, 0.0
+    inputs, _, deltas, _ = family.passes()
+    for factor, a, delta in zip(family.factors, inputs, deltas):
+        lengths = factor**2 * a.square().sum(-2) + (1.0 if family.model.bias else 0.0)
+        squares = squares + n * (delta.square().sum(1) * lengths).sum(1)  # the deltas are those of the mean over n
+    return squares
 
 
 register(Probe("noise_trace", lambda n: noise_trace(n.task, n.w, n.parts["train"])))
