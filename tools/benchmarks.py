@@ -417,7 +417,8 @@ All sides run in turn in one process, round after round, and a ratio is taken wi
 speed of a machine drifts by more than some of the differences here. A first round does not count: in it caches fill and
 compilers compile. Work that starts in a fresh process has a section of its own.
 
-Each side draws the initial weights and the order of the examples from the same seeds, trains with plain gradient descent
+All sides start from the same initial weights and take the same examples at each step, whose drawing is part of our time
+and not of the peers': they have kept theirs from the round that does not count. Each side trains with plain gradient descent
 in float32, and evaluates the final loss of every network. The final losses are compared network by network, and a benchmark fails if
 they are not the same: a fast engine that trains something else would be no use. The tables say by how much they differ.
 

@@ -55,7 +55,7 @@ class Room(dict):
         if out is None:
             out = self(name, a, K, m, n)
         if a.device.type != "cpu":
-            torch.bmm(a, b.expand(K, r, n), out=out)
+            return _torch_product(a, b.expand(K, r, n), plus, out)
         elif r == 1:
             torch.mul(a, b, out=out)
         elif m * r * n <= SMALL[min(m, n) == 1] and (b.ndim == 2 or b.stride(-1) == 1 or min(m, n) < TRANSPOSED):
@@ -66,10 +66,15 @@ class Room(dict):
             if b.ndim == 2:
                 torch.mm(a.reshape(K * m, r), b, out=whole.view(K * m, n))
             else:
-                torch.bmm(a, b, out=whole)
+                _torch_product(a, b, plus, whole)
+                plus = None
             if out is not whole:
                 out.copy_(whole)
         return out if plus is None else out.add_(plus)
+
+
+def _torch_product(a: Tensor, b: Tensor, plus: Tensor | None, out: Tensor) -> Tensor:
+    return torch.bmm(a, b, out=out) if plus is None else torch.baddbmm(plus, a, b, out=out)
 
 
 # -- the outer end: losses ---------------------------------------------------------------

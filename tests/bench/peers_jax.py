@@ -32,7 +32,8 @@ def examples(problem: Problem) -> tuple[jax.Array, jax.Array]:
     return x, y if y.ndim == 2 else jax.nn.one_hot(y, problem.task.data.classes)
 
 
-def drawn(problem: Problem, seeds: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+@cache
+def drawn(problem: Problem, seeds: tuple[int, ...]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Initial parameters by name (K, *shape), and the batches (steps, K, batch), None for all examples."""
     params = {name: p.numpy() for name, p in problem.task.unflatten(problem.weights(seeds)).items()}
     if problem.batch_size is None:

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
@@ -48,17 +48,13 @@ class Problem:
 
     def weights(self, seeds: Sequence[int] | None = None) -> Tensor:
         """Initial weights, one flat row per network (K, P)."""
-        init, scale = self.task.model.init, self.init_scale
-        return torch.stack([self.task.flatten(init(generator(s, "init"), scale), 0) for s in seeds or self.seeds])
+        return torch.stack([_weights(self.task, self.init_scale, seed) for seed in seeds or self.seeds])
 
     def batches(self, seed: int) -> Tensor | list[slice]:
         """The examples of each step (steps, batch), the engine's "shuffle": a new order every epoch."""
         if self.batch_size is None:
             return [slice(None)] * self.steps
-        stream, n, size = generator(seed, "batches"), len(self.task.data), self.batch_size
-        epochs = -(-self.steps // (n // size))
-        order = [stream.permutation(n)[: n - n % size].view(-1, size) for _ in range(epochs)]
-        return torch.cat(order)[: self.steps]
+        return _batches(len(self.task.data), self.batch_size, self.steps, seed)
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -66,6 +62,21 @@ class Problem:
         if self.task.loss == "cross_entropy":
             return F.cross_entropy
         return lambda outputs, y: (outputs - y).square().sum(1).mean() / 2
+
+
+# Kept from the round that does not count: the peers get their random numbers for nothing, whatever they are trained with.
+
+
+@cache
+def _weights(task: Task, init_scale: float, seed: int) -> Tensor:
+    return task.flatten(task.model.init(generator(seed, "init"), init_scale), 0)
+
+
+@cache
+def _batches(n: int, size: int, steps: int, seed: int) -> Tensor:
+    stream, epochs = generator(seed, "batches"), -(-steps // (n // size))
+    order = [stream.permutation(n)[: n - n % size].view(-1, size) for _ in range(epochs)]
+    return torch.cat(order)[:steps]
 
 
 class Diagonal(nn.Module):
