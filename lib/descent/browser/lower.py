@@ -27,6 +27,10 @@ CTYPE = {torch.float32: "float", torch.float64: "double", torch.int64: "long lon
          torch.uint32: "unsigned", torch.bool: "unsigned char"}  # fmt: skip
 
 
+def _product(sizes: Sequence[Size]) -> Size:
+    return sympy.Mul(*sizes)
+
+
 class Unsupported(Exception):
     """An operation that the page cannot run.
 
@@ -55,7 +59,7 @@ class Buffer:
     persistent: bool = False
 
     def bytes(self, largest: int) -> int:
-        count = sympy.prod(self.shape)
+        count = _product(self.shape)
         return int(count.subs({s: largest for s in count.free_symbols})) * torch.empty(0, dtype=self.dtype).element_size()
 
 
@@ -79,7 +83,7 @@ class Value:
 
     @property
     def size(self) -> Size:
-        return sympy.prod(self.shape)
+        return _product(self.shape)
 
 
 def _c(size: Any) -> str:
@@ -213,7 +217,12 @@ class Lowering:
         else:
             code = loops(index, value.shape, f"{place} = {combine.format(place, text)};")
         self.emit(code, reads | {out.buffer}, {out.buffer})
-        return out if keep else self.view(out.buffer, *zip(*[(n, s) for d, (n, s) in enumerate(zip(kept, out.strides)) if d not in dims]) or ((), ()))
+        return out if keep else self.without(out, dims)
+
+    def without(self, value: Value, dims: Sequence[int]) -> Value:
+        """A value in memory without some dimensions of size one."""
+        left = [d for d in range(len(value.shape)) if d not in dims]
+        return self.view(value.buffer, [value.shape[d] for d in left], [value.strides[d] for d in left], value.offset)
 
     def finish(self) -> tuple[str, int]:
         """The function, and the bytes of scratch memory that it needs. A buffer's memory is used again after its last use."""
@@ -637,7 +646,7 @@ def _sum_op(L, node, a, dims=None, keep=False, **_):
 
 @op("mean.default", "mean.dim")
 def _mean(L, node, a, dims=None, keep=False, **_):
-    count = _c(sympy.prod([a.shape[d] for d in _dims(a, dims)]))
+    count = _c(_product([a.shape[d] for d in _dims(a, dims)]))
     total = L.reduce(a, _dims(a, dims), keep, "({} + {})", "0", a.dtype)
     return Value(total.shape, a.dtype, lambda i: f"({total.at(i)} / {count})")
 
@@ -690,12 +699,7 @@ def _argmax(L, node, a, dim=None, keep=False):
     body = f"float best = -__builtin_inff(); int found = 0; for (int j = 0; j < {_c(a.shape[dim])}; j++) {{ float v = {text}; " \
            f"if (v > best || (v != v && best == best)) {{ best = v; found = j; }} }} {place} = found;"  # fmt: skip
     L.emit(loops(index, kept, body, safe=False), reads, {out.buffer})
-    return out if keep else _squeezed(L, out, dim)
-
-
-def _squeezed(L: Lowering, a: Value, dim: int) -> Value:
-    others = [d for d in range(len(a.shape)) if d != dim]
-    return L.view(a.buffer, [a.shape[d] for d in others], [a.strides[d] for d in others], a.offset)
+    return out if keep else L.without(out, [dim])
 
 
 # -- kernels
@@ -719,11 +723,11 @@ def _matmul(L, node, a, b):
 
 @op("sort.default", "sort.stable")
 def _sort(L, node, a, *_, dim=-1, descending=False, **__):
-    if a.dtype != torch.int64 or descending or dim % len(a.shape) != len(a.shape) - 1:
+    if a.dtype.is_floating_point or descending or dim % len(a.shape) != len(a.shape) - 1:
         raise Unsupported("sorting anything but integers, upwards, along the last dimension")
-    a = L.packed(a)
+    a = L.packed(Value(a.shape, torch.int64, a.at))
     values, order, room = (L.new(a.shape, torch.int64) for _ in range(3))
-    rows, n = sympy.prod(a.shape[:-1]), a.shape[-1]
+    rows, n = _product(a.shape[:-1]), a.shape[-1]
     code = f"for (int r = 0; r < {_c(rows)}; r++) sort({_c(n)}, {a.buffer.name} + {_c(a.offset)} + r * {_c(n)}, " \
            f"{values.name} + r * {_c(n)}, {order.name} + r * {_c(n)}, {room.name});"  # fmt: skip
     L.emit(code, {a.buffer}, {values, order, room})

@@ -30,7 +30,7 @@ Variables = dict[str, Tensor]
 
 #: the batch size while tracing; no size of a model or a data set should be the same
 _PLACEHOLDER = 999_983
-_DECOMPOSITIONS = core_aten_decompositions() | get_decompositions([torch.ops.aten._log_softmax, torch.ops.aten._softmax])
+_DECOMPOSITIONS = dict(core_aten_decompositions().items()) | get_decompositions([torch.ops.aten._log_softmax, torch.ops.aten._softmax])
 #: steps whose examples are numbered together when they are drawn with replacement (see `sweep._epochs`)
 CHUNK = 256
 
@@ -154,7 +154,7 @@ def trace(task: Task, plan: Plan) -> Program:
     for p in probes:
         if p.dims:
             raise Unsupported(f"the probe {p.name!r} with dimensions {p.dims}")
-    K, P, n = len(plan.dims["seed"]), task.parameters, len(task.data)
+    K, P, n, classes = len(plan.dims["seed"]), task.parameters, len(task.data), task.data.classes
     varying = [name for name in plan.dims if name not in ("seed", "optimizer", "batch_size")]
     T = _Tracer()
     parts, data = _data(T, task, {"train"} | {which for p in probes for which in p.needs})
@@ -196,7 +196,7 @@ def trace(task: Task, plan: Plan) -> Program:
             x, y = (t[..., v["index"]].movedim(-2, 0) for t in parts(v, "train", raw=True)[:2])
             h = _hyperparameters(rule, plan, task, lambda name, default: hyperparameter(v, name, default), v["t"])
             w, state = v["w"].clone(), {name: v[f"state_{name}"].clone() for name in rule.buffers}
-            y = _targets(task, y)
+            y = _targets(classes, y)
             if rule.proximal:
                 losses, gradient = _proximal(task, w, x, y, h.lr)
             else:
@@ -216,7 +216,7 @@ def trace(task: Task, plan: Plan) -> Program:
         known = {which: Part(*parts(v, which)) for which in sorted({"train"} | {w for p in probes for w in p.needs})}
         networks = Networks(task, v["w"], v["w0"], 0, h, n, [0] * K, known, gradients)
         values = torch.stack([p.measure(networks) for p in probes])
-        return {"measured": torch.where(v["alive"] & torch.isfinite(values), values, torch.nan)}
+        return {"recorded": torch.where(v["alive"] & torch.isfinite(values), values, torch.nan)}
 
     def product(v: Variables) -> Variables:
         x, y, _ = parts(v, "train")
@@ -230,14 +230,15 @@ def trace(task: Task, plan: Plan) -> Program:
         T.variable("permutation", K, n, dtype=torch.int64)
     if probes:
         T.trace("evaluate", evaluate)
-        T.variable("measured", len(probes), K)
+    T.variable("recorded", len(plan.probes), K)
     if len(probes) < len(plan.probes):
         T.variable("vector", K, P)
         T.trace("product", product)
         T.variable("product", K, P)
     used = {v for f in T.functions for v in f.inputs + f.outputs}
     data = {name: tensor for name, tensor in data.items() if name in used}
-    return Program(T.functions, T.variables, data, varying, [p.name for p in probes], replacement)
+    recorded = sorted((p.name for p in plan.probes), key=lambda name: name == "sharpness")  # the module measures it last
+    return Program(T.functions, T.variables, data, varying, recorded, replacement)
 
 
 def _data(T: _Tracer, task: Task, needed: set[str]) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor | None]], dict[str, Tensor]]:
@@ -248,6 +249,7 @@ def _data(T: _Tracer, task: Task, needed: set[str]) -> tuple[Callable[..., tuple
         and the contents of the variables.
     """
     data: dict[str, Tensor] = {}
+    classes = task.data.classes
     for which in sorted(needed):
         part = task.part(which)
         data[f"{which}_x"] = part.x
@@ -261,16 +263,16 @@ def _data(T: _Tracer, task: Task, needed: set[str]) -> tuple[Callable[..., tuple
     def find(v: Variables, which: str, raw: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         labels = v.get(f"{which}_labels")
         y = v.get(f"{which}_y", labels)
-        return v[f"{which}_x"], y if raw else _targets(task, y), labels
+        return v[f"{which}_x"], y if raw else _targets(classes, y), labels
 
     return find, data
 
 
-def _targets(task: Task, y: Tensor) -> Tensor:
+def _targets(classes: int | None, y: Tensor) -> Tensor:
     """Labels (*net, n) as probabilities (*net, classes, n); values as they are."""
     if y.is_floating_point():
         return y
-    return (y.unsqueeze(-2) == torch.arange(task.data.classes, dtype=y.dtype).unsqueeze(-1)).float()
+    return (y.unsqueeze(-2) == torch.arange(classes, dtype=y.dtype).unsqueeze(-1)).float()
 
 
 def _hyperparameters(
