@@ -27,3 +27,12 @@ def test_digits_mlp():
         Task(models.MLP((64, 64, 10)), data.digits(train=1000)), {"lr": 0.123, "batch_size": 48},
         lr=[0.1, 0.2], batch_size=[32, 64], seed=[0, 1], steps=500, record=["loss", "test_accuracy"],
     )  # fmt: skip
+
+
+def test_sharpness_of_gradient_descent():
+    """Also where training goes to the edge of stability, before it becomes chaotic."""
+    here, _ = compared(
+        Task(models.MLP((64, 32, 32, 10)), data.digits(train=500), loss="mse"), {"lr": 0.07, "batch_size": 500, "init_scale": 0.6},
+        lr=[0.05, 0.1], batch_size=[16, None], init_scale=[0.5, 1.0], seed=[3], steps=300, record=["loss", "sharpness"],
+        record_every=20, rel=1e-3,
+    )  # fmt: skip

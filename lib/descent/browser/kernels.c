@@ -9,6 +9,7 @@ typedef float f4 __attribute__((vector_size(16), aligned(4)));
 #define MIN(a, b) ({ __typeof__((a) + (b)) x_ = (a), y_ = (b); x_ > y_ || y_ != y_ ? y_ : x_; })
 #define ABS(a) ({ __typeof__(a) x_ = (a); x_ < 0 ? -x_ : x_; })
 #define SIGN(a) ({ __typeof__(a) x_ = (a); (__typeof__(a))((x_ > 0) - (x_ < 0)); })
+#define SQRT(a) _Generic((a), double: __builtin_sqrt, default: __builtin_sqrtf)(a)
 #define SHL(a, b) ((__typeof__(a))((unsigned long long)(a) << (b)))
 /* rounded towards minus infinity, as Python does; a divisor of zero is taken as one */
 #define DIV(a, b) ({ long long x_ = (a), y_ = (b) ? (b) : 1; x_ / y_ - (x_ % y_ != 0 && (x_ < 0) != (y_ < 0)); })
@@ -53,8 +54,11 @@ static inline float log1pf_(float x) {
   return (float)(ABS(y) < 1e-3 ? series : log_(1 + y));
 }
 
-/* powers of a base that is not negative */
-static inline float powf_(float a, float b) { return (float)(b == 0 ? 1.0 : exp_(b * log_(a))); }
+static inline float powf_(float a, float b) {
+  double size = exp_(b * log_(ABS(a))), whole = __builtin_rint(b), odd = whole - 2 * __builtin_rint(whole / 2);
+  size = a < 0 ? (b != whole ? __builtin_nan("") : odd != 0 ? -size : size) : size;
+  return (float)(b == 0 ? 1 : size);
+}
 
 /* sine: x = q pi / 2 + r, a Taylor polynomial of r for each parity of q; good to |x| = 1e6 */
 static inline double sine(double x, int quarter) {

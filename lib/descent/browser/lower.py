@@ -293,7 +293,7 @@ def _operands(L: Lowering, node: fx.Node, arguments: Sequence[Any], dtype: torch
 #: elementwise operations whose operands and result have one dtype
 ELEMENTWISE = {
     "mul": "({} * {})", "neg": "(-{})", "abs": "ABS({})", "sign": "SIGN({})", "sgn": "SIGN({})", "reciprocal": "(1 / {})",
-    "sqrt": "__builtin_sqrtf({})", "rsqrt": "(1 / __builtin_sqrtf({}))", "exp": "expf_({})", "expm1": "expm1f_({})", "log": "logf_({})",
+    "sqrt": "SQRT({})", "rsqrt": "(1 / SQRT({}))", "exp": "expf_({})", "expm1": "expm1f_({})", "log": "logf_({})",
     "log1p": "log1pf_({})", "tanh": "tanhf_({})", "sin": "sinf_({})", "cos": "cosf_({})", "sigmoid": "(1 / (1 + expf_(-{})))",
     "relu": "MAX({}, 0)", "maximum": "MAX({}, {})", "minimum": "MIN({}, {})", "floor": "__builtin_floorf({})",
     "bitwise_and": "({} & {})", "bitwise_or": "({} | {})", "bitwise_xor": "({} ^ {})",
@@ -367,11 +367,11 @@ def _div(L, node, a, b, rounding_mode=None):
 @op("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 def _pow(L, node, a, b):
     dtype = node.meta["val"].dtype
-    if isinstance(b, int) and 0 < b <= 8:
+    if isinstance(b, int | float) and b in range(1, 9):
         base = L.stored(a) if b > 2 and not a.cheap else a
-        return _pointwise(L, node, "(" + " * ".join(["{0}"] * b) + ")", [base], dtype)
-    if b == 0.5:
-        return _pointwise(L, node, "__builtin_sqrtf({})", [a], dtype)
+        return _pointwise(L, node, "(" + " * ".join(["{0}"] * int(b)) + ")", [base], dtype)
+    if isinstance(b, float) and b == 0.5:
+        return _pointwise(L, node, "SQRT({})", [a], dtype)
     return _pointwise(L, node, "powf_({}, {})", _operands(L, node, (a, b), dtype), dtype)
 
 
@@ -683,7 +683,7 @@ def _norm(L, node, a, order=2, dims=None, keep=False, **_):
     a = a if a.cheap else L.stored(a)
     squares = Value(a.shape, a.dtype, lambda i: f"({a.at(i)} * {a.at(i)})")
     total = L.reduce(squares, _dims(a, dims), keep, "({} + {})", "0", a.dtype)
-    return Value(total.shape, a.dtype, lambda i: f"__builtin_sqrtf({total.at(i)})")
+    return Value(total.shape, a.dtype, lambda i: f"SQRT({total.at(i)})")
 
 
 @op("argmax.default")

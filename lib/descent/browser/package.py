@@ -183,7 +183,7 @@ def source(program: Program, plan: Plan) -> str:
     for b in buffers.values():
         size = b.bytes(examples) // torch.empty(0, dtype=b.dtype).element_size()
         declared.append(f"EXPORT {CTYPE[b.dtype]} {b.name}[{size}] __attribute__((aligned(16)));")
-    states = [name for name in buffers if name.startswith("state_")]
+    states = [name for name in buffers if name.startswith("state_") or name == "warm"]
     cases = "".join(f"case {i}: f_step_{i}(); break; " for i in range(len(plan.optimizers)))
     return "\n".join([
         '#define EXPORT __attribute__((visibility("default"), used))',
@@ -192,7 +192,8 @@ def source(program: Program, plan: Plan) -> str:
         f"static char scratch[{scratch}] __attribute__((aligned(16)));",
         "extern int batch_size, optimizer;",
         f"#define {batch} batch_size",
-        f"enum {{ EXAMPLES = {examples}, NETWORKS = {networks}, OPTIMIZERS = {len(plan.optimizers)} }};",
+        f"enum {{ EXAMPLES = {examples}, NETWORKS = {networks}, OPTIMIZERS = {len(plan.optimizers)}, "
+        f"PARAMETERS = {plan.task.parameters}, QUANTITIES = {len(plan.probes)} }};",
         f"#define REPLACEMENT {int(program.replacement)}",
         f"#define EVALUATED {int(any(f.name == 'evaluate' for f in program.functions))}",
         f"#define SHARPNESS {int('product' in buffers)}",

@@ -23,6 +23,7 @@ from descent import optimizers, seeding
 from descent.browser.lower import Unsupported
 from descent.optimizers import Optimizer
 from descent.probes import Networks
+from descent.probes.curvature import _starts
 from descent.sweep import DIVERGENCE, Plan, _proximal
 from descent.task import Part, Task
 
@@ -232,6 +233,8 @@ def trace(task: Task, plan: Plan) -> Program:
         T.trace("evaluate", evaluate)
     T.variable("recorded", len(plan.probes), K)
     if len(probes) < len(plan.probes):
+        T.variable("warm", K, P)
+        T.trace("start", lambda v: {"vector": _starts(v["w"], v["warm"])})
         T.variable("vector", K, P)
         T.trace("product", product)
         T.variable("product", K, P)

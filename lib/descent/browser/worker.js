@@ -20,6 +20,7 @@
 
   async function load({ module, data, description }) {
     const start = performance.now();
+    cancel();
     const [code, contents] = await Promise.all([unpacked(module), unpacked(data)]);
     const { instance } = await WebAssembly.instantiate(code, {}); // it imports nothing: it can touch its own memory alone
     const exports = instance.exports;
