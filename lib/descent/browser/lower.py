@@ -676,6 +676,18 @@ def _any(L, node, a, dims=None, keep=False):
     return L.reduce(a, _dims(a, dims), keep, "({} || {})", "0", torch.bool)
 
 
+@op("cumsum.default", "cumprod.default")
+def _cumulative(L, node, a, dim, **_):
+    sign, dim, shape = "*" if "prod" in str(node.target) else "+", dim % len(a.shape), _shape(node)
+    out, index = L.whole(L.new(shape, a.dtype)), L.index(shape)
+    text, reads = L.expression(a, index)
+    place, _ = L.expression(out, index)
+    before, _ = L.expression(out, [f"({k} - 1)" if d == dim else k for d, k in enumerate(index)])
+    code = f"{place} = {text};" if index[dim] == "0" else f"{place} = {index[dim]} ? {before} {sign} {text} : {text};"
+    L.emit(loops(index, shape, code, safe=False), reads, {out.buffer})
+    return out
+
+
 @op("linalg_vector_norm.default")
 def _norm(L, node, a, order=2, dims=None, keep=False, **_):
     if order != 2:

@@ -14,12 +14,12 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor, fx
-from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from descent import optimizers, seeding
+from descent.browser import decompose
 from descent.browser.lower import Unsupported
 from descent.optimizers import Optimizer
 from descent.probes import Networks
@@ -31,7 +31,6 @@ Variables = dict[str, Tensor]
 
 #: the batch size while tracing; no size of a model or a data set should be the same
 _PLACEHOLDER = 999_983
-_DECOMPOSITIONS = dict(core_aten_decompositions().items()) | get_decompositions([torch.ops.aten._log_softmax, torch.ops.aten._softmax])
 #: steps whose examples are numbered together when they are drawn with replacement (see `sweep._epochs`)
 CHUNK = 256
 
@@ -125,7 +124,7 @@ class _Tracer:
             changed[:] = results
             return list(results.values())
 
-        tracer = make_fx(torch.func.functionalize(flat), _DECOMPOSITIONS, tracing_mode="symbolic", record_stack_traces=True)
+        tracer = make_fx(torch.func.functionalize(flat), decompose.table(), tracing_mode="symbolic", record_stack_traces=True)
         try:
             graph = tracer(*self.variables.values())
         except Exception as error:  # whatever PyTorch raises at a function that looks at values
@@ -159,6 +158,7 @@ def trace(task: Task, plan: Plan) -> Program:
     varying = [name for name in plan.dims if name not in ("seed", "optimizer", "batch_size")]
     T = _Tracer()
     parts, data = _data(T, task, {"train"} | {which for p in probes for which in p.needs})
+    mask = task.readout_mask
     gradients, replacement = _Gradients(task), plan.sampling == "replacement"
 
     for name in varying:
@@ -195,7 +195,7 @@ def trace(task: Task, plan: Plan) -> Program:
     def step(rule: Optimizer) -> Callable[[Variables], Variables]:
         def function(v: Variables) -> Variables:
             x, y = (t[..., v["index"]].movedim(-2, 0) for t in parts(v, "train", raw=True)[:2])
-            h = _hyperparameters(rule, plan, task, lambda name, default: hyperparameter(v, name, default), v["t"])
+            h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v["t"])
             w, state = v["w"].clone(), {name: v[f"state_{name}"].clone() for name in rule.buffers}
             y = _targets(classes, y)
             if rule.proximal:
@@ -213,7 +213,7 @@ def trace(task: Task, plan: Plan) -> Program:
 
     def evaluate(v: Variables) -> Variables:
         rule = plan.optimizers[0]
-        h = _hyperparameters(rule, plan, task, lambda name, default: hyperparameter(v, name, default), v["t"])
+        h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v["t"])
         known = {which: Part(*parts(v, which)) for which in sorted({"train"} | {w for p in probes for w in p.needs})}
         networks = Networks(task, v["w"], v["w0"], 0, h, n, [0] * K, known, gradients)
         values = torch.stack([p.measure(networks) for p in probes])
@@ -279,7 +279,7 @@ def _targets(classes: int | None, y: Tensor) -> Tensor:
 
 
 def _hyperparameters(
-    rule: Optimizer, plan: Plan, task: Task, value: Callable[[str, float | None], Tensor], t: Tensor
+    rule: Optimizer, plan: Plan, mask: Tensor, value: Callable[[str, float | None], Tensor], t: Tensor
 ) -> SimpleNamespace:
     """What `sweep._hyperparameters` makes, for step t of networks that share them."""
     h = SimpleNamespace(init_scale=value("init_scale", None), step=t.float() + 1)
@@ -289,7 +289,8 @@ def _hyperparameters(
     h.uses = frozenset(name for name, off in optimizers.COMMON.items() if any(v != off for v in given[name]))
     h.lr = value("lr", None)
     if "readout_lr" in plan.columns:
-        h.lr = torch.where(task.readout_mask, value("readout_lr", None), h.lr)
+        h.lr = torch.where(mask, value("readout_lr", None), h.lr)
     if (plan.factors != 1).any():
-        h.lr = h.lr * torch.tensor(plan.factors[0], dtype=torch.float32)[t.clamp(max=plan.steps - 1)]
+        factors = torch.tensor(plan.factors[0], dtype=torch.float32)
+        h.lr = h.lr * factors.index_select(0, t.clamp(max=plan.steps - 1).reshape(1))
     return h
