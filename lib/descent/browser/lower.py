@@ -129,7 +129,11 @@ class Lowering:
 
     def number(self, value: Any, dtype: torch.dtype, shape: Sequence[Size] = ()) -> Value:
         """A tensor filled with one number."""
-        text = f"({CTYPE[dtype]}){_c(value)}" if isinstance(value, sympy.Expr) else _number(value, dtype)
+        if isinstance(value, sympy.Expr):
+            above, below = sympy.fraction(value)
+            text = f"(({CTYPE[dtype]}){_c(above)} / {_c(below)})" if below != 1 else f"(({CTYPE[dtype]}){_c(above)})"
+        else:
+            text = _number(value, dtype)
         return Value(tuple(shape), dtype, lambda index: text, cheap=True)
 
     def view(self, buffer: Buffer, shape: Sequence[Size], strides: Sequence[Size], offset: Size = sympy.Integer(0)) -> Value:
@@ -800,6 +804,9 @@ def _call(L: Lowering, node: fx.Node, resolve: Callable[[Any], Any]) -> Any:
     value = node.meta.get("val")
     if isinstance(value, torch.SymInt | int):
         return _size(value)
+    if target == "<built-in function truediv>":
+        above, below = map(resolve, node.args)
+        return sympy.nsimplify(above) / sympy.nsimplify(below)
     if target == "<built-in function getitem>":
         return resolve(node.args[0])[node.args[1]]
     if target not in OPS:
