@@ -3,6 +3,8 @@
    Elementary functions have no branches, so that the loops around them are vectorized. All but
    tanh are evaluated in double precision and rounded: they are rare, and the result is float's best. */
 
+#define EXPORT __attribute__((visibility("default"), used))
+
 typedef float f4 __attribute__((vector_size(16), aligned(4)));
 
 #define MAX(a, b) ({ __typeof__((a) + (b)) x_ = (a), y_ = (b); x_ < y_ || y_ != y_ ? y_ : x_; })

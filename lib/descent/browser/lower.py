@@ -60,7 +60,7 @@ class Buffer:
 
     def bytes(self, largest: int) -> int:
         count = _product(self.shape)
-        return int(count.subs({s: largest for s in count.free_symbols})) * torch.empty(0, dtype=self.dtype).element_size()
+        return int(count.subs({s: largest for s in count.free_symbols})) * self.dtype.itemsize
 
 
 @dataclass(eq=False)
@@ -587,6 +587,12 @@ def _pad(L, node, a, pad, value=0):
     return Value(_shape(node), a.dtype, at)
 
 
+@op("repeat.default")
+def _repeat(L, node, a, times):
+    lead = len(times) - len(a.shape)
+    return Value(_shape(node), a.dtype, lambda i: a.at([k if t == 1 else f"({k} % {_c(n)})" for k, n, t in zip(i[lead:], a.shape, times[lead:])]))
+
+
 @op("slice_scatter.default")
 def _slice_scatter(L, node, a, source, dim=0, start=None, end=None, step=1):
     out = L.whole(L.new(a.shape, a.dtype))
@@ -731,7 +737,7 @@ def _matmul(L, node, a, b):
         strides = (*([sympy.Integer(0)] if len(v.shape) == 2 else []), *v.strides)
         return f"{v.buffer.name} + {_c(v.offset)}, " + ", ".join(_c(s) for s in strides)
 
-    panel = L.new((b.shape[-2], b.shape[-1] + 8), a.dtype)  # room to lay b out row by row
+    panel = L.new(b.shape[-2:], a.dtype)  # room to lay b out row by row
     code = f"matmul({batch}, {', '.join(sizes)}, {place(a)}, {place(b)}, {out.buffer.name}, {panel.name});"
     L.emit(code, {a.buffer, b.buffer}, {out.buffer, panel})
     return out

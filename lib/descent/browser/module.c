@@ -1,9 +1,8 @@
-/* The module: the functions generated above, and what calls them. It imports nothing.
+/* The module: what calls the generated functions. It imports nothing.
 
    The host writes data and a setting into the exported variables, calls begin, and then measure and step.
    `index`, (NETWORKS, batch_size), holds the examples of a step. */
 
-EXPORT int batch_size = EXAMPLES;
 EXPORT int optimizer = 0;
 
 EXPORT void begin(void) {

@@ -134,7 +134,7 @@ def compile(task: Task, arguments: Mapping[str, Any]) -> Package:
     """
     plan = _plan(task, {"autograd": False, "schedule": None} | dict(arguments) | {"device": "cpu"})
     program = trace(task, plan)
-    module = _compiled(source(program, plan))
+    module = build(source(program, plan))
     data = {name: tensor.contiguous().numpy().tobytes() for name, tensor in program.data.items()}
     description = {
         "hyperparameters": {name: _range(name, values, len(task.data)) for name, values in plan.dims.items() if name != "seed"},
@@ -168,43 +168,52 @@ def source(program: Program, plan: Plan) -> str:
     Raises:
         Unsupported: as `compile`.
     """
-    examples, networks = len(plan.task.data), len(plan.dims["seed"])
-    buffers = {}
-    for name, tensor in program.variables.items():
-        shape = [n.node.expr if isinstance(n, torch.SymInt) else sympy.Integer(n) for n in tensor.shape]
-        buffers[name] = Buffer(name, tensor.dtype, tuple(shape), persistent=True)
-    functions, scratch = [], 16
-    for f in program.functions:
-        code, needed = lower(f"f_{f.name}", f.graph, [buffers[v] for v in f.inputs], [buffers[v] for v in f.outputs], examples)
-        functions.append(code)
-        scratch = max(scratch, needed)
-    batch = [str(s) for b in buffers.values() for n in b.shape for s in n.free_symbols][0]
-    declared = []
-    for b in buffers.values():
-        size = b.bytes(examples) // torch.empty(0, dtype=b.dtype).element_size()
-        declared.append(f"EXPORT {CTYPE[b.dtype]} {b.name}[{size}] __attribute__((aligned(16)));")
+    buffers, functions = lowered(program, len(plan.task.data))
     states = [name for name in buffers if name.startswith("state_") or name == "warm"]
-    cases = "".join(f"case {i}: f_step_{i}(); break; " for i in range(len(plan.optimizers)))
+    zeros = " ".join(f"for (int i = 0; i < sizeof {s} / 4; i++) {s}[i] = 0;" for s in states)
+    cases = " ".join(f"case {i}: f_step_{i}(); break;" for i in range(len(plan.optimizers)))
+    numbers = {
+        "NETWORKS": len(plan.dims["seed"]), "PARAMETERS": plan.task.parameters, "OPTIMIZERS": len(plan.optimizers),
+        "QUANTITIES": len(plan.probes), "REPLACEMENT": int(program.replacement),
+        "EVALUATED": int(any(f.name == "evaluate" for f in program.functions)), "SHARPNESS": int("product" in buffers),
+    }  # fmt: skip
     return "\n".join([
-        '#define EXPORT __attribute__((visibility("default"), used))',
-        (_HERE / "kernels.c").read_text(encoding="utf-8"),
-        *declared,
-        f"static char scratch[{scratch}] __attribute__((aligned(16)));",
-        "extern int batch_size, optimizer;",
-        f"#define {batch} batch_size",
-        f"enum {{ EXAMPLES = {examples}, NETWORKS = {networks}, OPTIMIZERS = {len(plan.optimizers)}, "
-        f"PARAMETERS = {plan.task.parameters}, QUANTITIES = {len(plan.probes)} }};",
-        f"#define REPLACEMENT {int(program.replacement)}",
-        f"#define EVALUATED {int(any(f.name == 'evaluate' for f in program.functions))}",
-        f"#define SHARPNESS {int('product' in buffers)}",
-        *functions,
-        f"static void clear(void) {{ {' '.join(f'for (int i = 0; i < sizeof {s} / 4; i++) {s}[i] = 0;' for s in states)} }}",
-        f"static void update(void) {{ switch (optimizer) {{ {cases}}} }}",
+        functions,
+        *(f"#define {name} {value}" for name, value in numbers.items()),
+        f"static void clear(void) {{ {zeros} }}",
+        f"static void update(void) {{ switch (optimizer) {{ {cases} }} }}",
         (_HERE / "module.c").read_text(encoding="utf-8"),
     ])  # fmt: skip
 
 
-def _compiled(code: str) -> bytes:
+def lowered(program: Program, examples: int) -> tuple[dict[str, Buffer], str]:
+    """The variables of a program, and the C of the kernels, the variables and the traced functions `f_<name>`.
+
+    Args:
+        examples: the largest batch size.
+    """
+    buffers, functions, declared, scratch = {}, [], [], 16
+    for name, tensor in program.variables.items():
+        shape = tuple(n.node.expr if isinstance(n, torch.SymInt) else sympy.Integer(n) for n in tensor.shape)
+        buffers[name] = b = Buffer(name, tensor.dtype, shape, persistent=True)
+        declared.append(f"EXPORT {CTYPE[b.dtype]} {name}[{b.bytes(examples) // b.dtype.itemsize}] __attribute__((aligned(16)));")
+    for f in program.functions:
+        code, needed = lower(f"f_{f.name}", f.graph, [buffers[v] for v in f.inputs], [buffers[v] for v in f.outputs], examples)
+        functions.append(code)
+        scratch = max(scratch, needed)
+    symbols = {str(s) for b in buffers.values() for n in b.shape for s in n.free_symbols}
+    return buffers, "\n".join([
+        (_HERE / "kernels.c").read_text(encoding="utf-8"),
+        f"#define EXAMPLES {examples}",
+        "EXPORT int batch_size = EXAMPLES;",
+        *(f"#define {symbol} batch_size" for symbol in symbols),
+        *declared,
+        f"static char scratch[{scratch}] __attribute__((aligned(16)));",
+        *functions,
+    ])  # fmt: skip
+
+
+def build(code: str) -> bytes:
     """The WebAssembly module of a C source; kept beside the results of sweeps.
 
     Raises:
