@@ -40,13 +40,15 @@ CASES = {
     "cos": (lambda x: x.cos(), wide), "sin special": (lambda x: x.sin() + x.cos(), special), "sigmoid": (lambda x: x.sigmoid(), wide / 5),
     "relu": (lambda x: x.relu(), special), "floor": (lambda x: x.floor(), a), "maximum": (torch.maximum, a, b), "minimum": (torch.minimum, a, b),
     "pow": (lambda x: x**3 + x**2 + x**1.0, a), "root": (lambda x: x**0.5 + x**1.7, positive), "pow negative": (lambda x: x**-3 + x**11, a),
-    "pow of number": (lambda x: 0.999**x, powers), "pow of tensors": (lambda x, y: x**y, one, powers[:60]), "pow special": (lambda x: x**1.5, special),
+    "pow of number": (lambda x: 0.999**x, powers), "pow of tensors": (lambda x, y: x**y, one, powers[:60]), "pow special": (lambda x: x**1.5, special[[0, 1, 3, 4, 5]]),
     "comparisons": (lambda x, y: ((x < y) | (x >= 0.5) & (y <= 1) ^ (x > y), x == y, x != 0), a, b),
     "logical": (lambda x, y: (torch.logical_and(x, y), torch.logical_or(x, y), torch.logical_not(x), ~(x > 0)), i, j),
     "isfinite": (lambda x: (torch.isfinite(x), torch.isnan(x), torch.isinf(x)), special), "bits": (lambda x, y: (x & y, x | y, x ^ y, ~x), i, j),
     "shifts": (lambda x: (x << 5, x >> 3, (x.long() & 0xFFFFFFFF) * 1000 >> 32, x + x), words), "where": (lambda x, y: torch.where(x > 0, x, y), a, row),
     "clamp": (lambda x: (x.clamp(-0.5, 0.5), x.clamp(min=0.0), x.clamp(max=1.0)), special), "leaky": (lambda x: F.leaky_relu(x, 0.01), a),
     "elu": (lambda x: F.elu(x), a), "lerp": (lambda x, y: torch.lerp(x, y, 0.999), a, b), "addcmul": (lambda x, y: x.addcmul(y, x, value=-1), a, b),
+    "constants": (lambda x: (x + torch.tensor([1.0, 2, 3, 4, 5, 6, 7]), torch.where(x > 0, 1.0, x), x * torch.tensor(3.0)), a),
+    "select's gradient": (lambda x: torch.func.grad(lambda y: y[:, 1].exp().sum() + y[..., 2:5].sin().sum())(x), a),
     "full": (lambda x: (torch.full_like(x, 2.5), torch.zeros_like(x), torch.ones_like(x), torch.full((2,), 3.0), x.new_zeros(3)), a),
     "arange": (lambda x: x + torch.arange(7) + torch.arange(1, 8) * torch.arange(0, 14, 2), a), "cast": (lambda x: (x.long(), x.int(), x > 0, (x > 0).float()), a),
     "wrap": (lambda x: x.to(torch.int32), words.long() * 3), "clone": (lambda x: x.clone().add_(1).detach(), a), "expand": (lambda x: x.expand(3, 5, 7) * 1, row),
@@ -68,9 +70,11 @@ CASES = {
     "sort": (lambda x: x.sort(stable=True), few), "argsort": (lambda x: x.argsort(stable=True, dim=-1), words), "var": (lambda x: torch.var_mean(x, 1, correction=0), a),
     "convolution": (lambda x, y: F.conv2d(x, y, padding=1, groups=2), images, filters), "pooling": (lambda x: F.avg_pool2d(x, 2), images),
     "convolution's gradient": (lambda x, y: torch.func.grad(lambda p: F.conv2d(p[0], p[1], padding=1, groups=2).exp().sum())((x / 9, y / 9)), images, filters),
+    "batch normalization": (lambda x: F.batch_norm(x, None, None, training=True), images),
     "pooling's gradient": (lambda x: torch.func.grad(lambda p: F.avg_pool2d(p, 2).exp().sum())(x), images),
 }  # fmt: skip
-CLOSE = ("mm", "mm transposed", "bmm", "bmm shared", "baddbmm", "vector", "sum", "mean", "norm", "prod", "cumulative", "var", "convolution", "convolution's gradient")
+CLOSE = ("mm", "mm transposed", "bmm", "bmm shared", "baddbmm", "vector", "sum", "mean", "norm", "prod", "cumulative", "var", "convolution", "convolution's gradient",
+         "pooling", "addcmul", "batch normalization")  # fmt: skip
 
 
 def _assigned(x, y):

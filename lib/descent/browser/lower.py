@@ -296,12 +296,12 @@ def _operands(L: Lowering, node: fx.Node, arguments: Sequence[Any], dtype: torch
 
 #: elementwise operations whose operands and result have one dtype
 ELEMENTWISE = {
-    "mul": "({} * {})", "neg": "(-{})", "abs": "ABS({})", "sign": "SIGN({})", "sgn": "SIGN({})", "reciprocal": "(1 / {})",
+    "mul": "({} * {})", "neg": "(-{})", "abs": "ABS({})", "sign": "SIGN({})", "reciprocal": "(1 / {})",
     "sqrt": "SQRT({})", "rsqrt": "(1 / SQRT({}))", "exp": "expf_({})", "expm1": "expm1f_({})", "log": "logf_({})",
     "log1p": "log1pf_({})", "tanh": "tanhf_({})", "sin": "sinf_({})", "cos": "cosf_({})", "sigmoid": "(1 / (1 + expf_(-{})))",
     "relu": "MAX({}, 0)", "maximum": "MAX({}, {})", "minimum": "MIN({}, {})", "floor": "__builtin_floorf({})",
     "bitwise_and": "({} & {})", "bitwise_or": "({} | {})", "bitwise_xor": "({} ^ {})",
-    "bitwise_left_shift": "SHL({}, {})", "bitwise_right_shift": "({} >> {})", "__lshift__": "SHL({}, {})", "__rshift__": "({} >> {})",
+    "__lshift__": "SHL({}, {})", "__rshift__": "({} >> {})",
     "remainder": "MOD({}, {})",
 }  # fmt: skip
 #: those whose result is a truth value: the operands have their own dtype
@@ -339,26 +339,24 @@ def _elementwise(template: str, compare: bool) -> Callable:
     return lower
 
 
-for _names, _compare in ((ELEMENTWISE, False), (COMPARISONS, True)):
-    for _name, _template in _names.items():
-        for _variant in ("default", "Tensor", "Scalar", "Tensor_Scalar", "Self"):
-            OPS[f"{_name}.{_variant}"] = _elementwise(_template, _compare)
+OPS.update({name: _elementwise(template, compare=False) for name, template in ELEMENTWISE.items()})
+OPS.update({name: _elementwise(template, compare=True) for name, template in COMPARISONS.items()})
 
 
-@op("bitwise_not.default")
+@op("bitwise_not")
 def _not(L, node, a):
     template = "(!{})" if a.dtype == torch.bool else "(~{})"
     return _pointwise(L, node, template, [a], a.dtype)
 
 
-@op("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar")
+@op("add", "sub")
 def _add(L, node, a, b, alpha=1):
     dtype, sign = node.meta["val"].dtype, "+" if "add" in str(node.target) else "-"
     template = f"({{}} {sign} {{}})" if alpha == 1 else f"({{}} {sign} {_number(alpha, dtype)} * {{}})"
     return _pointwise(L, node, template, _operands(L, node, (a, b), dtype), dtype)
 
 
-@op("div.Tensor", "div.Scalar", "div.Tensor_mode", "floor_divide.default")
+@op("div")
 def _div(L, node, a, b, rounding_mode=None):
     dtype = node.meta["val"].dtype
     if dtype.is_floating_point:
@@ -368,7 +366,7 @@ def _div(L, node, a, b, rounding_mode=None):
     return _pointwise(L, node, template, _operands(L, node, (a, b), dtype), dtype)
 
 
-@op("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
+@op("pow")
 def _pow(L, node, a, b):
     dtype = node.meta["val"].dtype
     if isinstance(b, int | float) and b in range(1, 9):
@@ -379,7 +377,7 @@ def _pow(L, node, a, b):
     return _pointwise(L, node, "powf_({}, {})", _operands(L, node, (a, b), dtype), dtype)
 
 
-@op("where.self", "where.ScalarOther", "where.ScalarSelf")
+@op("where")
 def _where(L, node, condition, a, b):
     dtype, shape = node.meta["val"].dtype, _shape(node)
     c, (a, b) = L.broadcast(condition, shape), _operands(L, node, (a, b), dtype)
@@ -387,10 +385,8 @@ def _where(L, node, condition, a, b):
     return Value(shape, dtype, lambda i: f"({c.at(i)} ? {cast}{a.at(i)} : {cast}{b.at(i)})")
 
 
-@op("clamp.default", "clamp.Tensor", "clamp_min.default", "clamp_max.default")
+@op("clamp")
 def _clamp(L, node, a, low=None, high=None, min=None, max=None):
-    if "clamp_max" in str(node.target):
-        low, high = None, low
     low, high, dtype = low if min is None else min, high if max is None else max, node.meta["val"].dtype
     template, arguments = "{}", [a]
     for bound, name in ((low, "MAX"), (high, "MIN")):
@@ -400,7 +396,7 @@ def _clamp(L, node, a, low=None, high=None, min=None, max=None):
     return _pointwise(L, node, template, _operands(L, node, arguments, dtype), dtype)
 
 
-@op("leaky_relu.default")
+@op("leaky_relu")
 def _leaky_relu(L, node, a, slope=0.01):
     return _pointwise(L, node, f"({{0}} > 0 ? {{0}} : {_number(slope, a.dtype)} * {{0}})", [a], a.dtype)
 
@@ -408,23 +404,18 @@ def _leaky_relu(L, node, a, slope=0.01):
 # -- making tensors
 
 
-@op("full.default", "full_like.default", "scalar_tensor.default", "new_full.default")
+@op("full", "full_like", "scalar_tensor")
 def _full(L, node, *arguments, **_):
     value = arguments[0] if "scalar_tensor" in str(node.target) else arguments[-1]
     return L.number(value, node.meta["val"].dtype, _shape(node))
 
 
-@op("zeros_like.default", "zeros.default", "empty.memory_format", "new_zeros.default", "empty_like.default")
+@op("empty")
 def _zeros(L, node, *_, **__):
     return L.number(0, node.meta["val"].dtype, _shape(node))
 
 
-@op("ones_like.default", "ones.default", "new_ones.default")
-def _ones(L, node, *_, **__):
-    return L.number(1, node.meta["val"].dtype, _shape(node))
-
-
-@op("arange.default", "arange.start", "arange.start_step")
+@op("arange")
 def _arange(L, node, *arguments, **_):
     dtype = node.meta["val"].dtype
     start, step = (0, 1) if len(arguments) == 1 else (arguments[0], arguments[2] if len(arguments) > 2 else 1)
@@ -435,14 +426,17 @@ def _arange(L, node, *arguments, **_):
 # -- views
 
 
-@op("clone.default", "alias.default", "detach.default", "lift_fresh_copy.default", "copy.default", "contiguous.default", "lift.default")
-def _same(L, node, a, *rest, **_):
-    if "copy.default" == str(node.target).removeprefix("aten."):
-        a = _convert(L, node, rest[0])
-    return L.broadcast(a, _shape(node))
+@op("clone", "alias", "lift_fresh_copy")
+def _same(L, node, a, **_):
+    return a
 
 
-@op("_to_copy.default", "convert_element_type.default")
+@op("copy")
+def _copy(L, node, into, a, **_):
+    return L.broadcast(_convert(L, node, a), into.shape)
+
+
+@op("_to_copy")
 def _convert(L, node, a, *_, **__):
     dtype = node.meta["val"].dtype
     if dtype == a.dtype:
@@ -451,12 +445,12 @@ def _convert(L, node, a, *_, **__):
     return Value(a.shape, dtype, lambda i: template.format(a.at(i)), cheap=a.cheap)
 
 
-@op("expand.default")
+@op("expand")
 def _expand(L, node, a, *_, **__):
     return L.broadcast(a, _shape(node))
 
 
-@op("permute.default")
+@op("permute")
 def _permute(L, node, a, dims):
     shape = tuple(a.shape[d] for d in dims)
     if a.buffer is not None:
@@ -465,14 +459,7 @@ def _permute(L, node, a, dims):
     return Value(shape, a.dtype, lambda i: a.at([i[b] for b in back]), cheap=a.cheap)
 
 
-@op("transpose.int")
-def _transpose(L, node, a, first, second):
-    dims = list(range(len(a.shape)))
-    dims[first], dims[second] = dims[second], dims[first]
-    return _permute(L, node, a, dims)
-
-
-@op("unsqueeze.default", "squeeze.dim", "squeeze.dims", "squeeze.default", "view.default", "_unsafe_view.default", "reshape.default")
+@op("unsqueeze", "squeeze", "view")
 def _view(L, node, a, *_):
     """Another shape for the same elements in the same order."""
     shape = _shape(node)
@@ -525,7 +512,7 @@ def _strides(a: Value, shape: tuple[Size, ...]) -> tuple[Size, ...] | None:
     return tuple(reversed(strides))
 
 
-@op("slice.Tensor")
+@op("slice")
 def _slice(L, node, a, dim=0, start=None, end=None, step=1):
     n = a.shape[dim]
     start = sympy.sympify(0 if start is None else start)
@@ -539,7 +526,7 @@ def _slice(L, node, a, dim=0, start=None, end=None, step=1):
     return Value(shape, a.dtype, lambda i: a.at([f"({_sum([(k, sympy.Integer(step))], start)})" if d == dim else k for d, k in enumerate(i)]), cheap=a.cheap)
 
 
-@op("select.int")
+@op("select")
 def _select(L, node, a, dim, position):
     dim, position = dim % len(a.shape), sympy.sympify(position)
     position = position + a.shape[dim] if position.is_negative else position
@@ -550,7 +537,7 @@ def _select(L, node, a, dim, position):
     return Value(shape, a.dtype, lambda i: a.at([*i[:dim], _c(position), *i[dim:]]), cheap=a.cheap)
 
 
-@op("flip.default")
+@op("flip")
 def _flip(L, node, a, dims):
     dims = {d % len(a.shape) for d in dims}
     return Value(a.shape, a.dtype, lambda i: a.at([f"({_c(n - 1)} - {k})" if d in dims else k for d, (k, n) in enumerate(zip(i, a.shape))]))
@@ -559,7 +546,7 @@ def _flip(L, node, a, dims):
 # -- pieces
 
 
-@op("cat.default")
+@op("cat")
 def _cat(L, node, tensors, dim=0):
     shape = _shape(node)
     out, start, dim = L.whole(L.new(shape, node.meta["val"].dtype)), sympy.Integer(0), dim % len(shape)
@@ -571,7 +558,7 @@ def _cat(L, node, tensors, dim=0):
     return out
 
 
-@op("constant_pad_nd.default")
+@op("constant_pad_nd")
 def _pad(L, node, a, pad, value=0):
     before = [0] * len(a.shape)
     for d in range(len(pad) // 2):
@@ -587,13 +574,13 @@ def _pad(L, node, a, pad, value=0):
     return Value(_shape(node), a.dtype, at)
 
 
-@op("repeat.default")
+@op("repeat")
 def _repeat(L, node, a, times):
     lead = len(times) - len(a.shape)
     return Value(_shape(node), a.dtype, lambda i: a.at([k if t == 1 else f"({k} % {_c(n)})" for k, n, t in zip(i[lead:], a.shape, times[lead:])]))
 
 
-@op("slice_scatter.default")
+@op("slice_scatter")
 def _slice_scatter(L, node, a, source, dim=0, start=None, end=None, step=1):
     out = L.whole(L.new(a.shape, a.dtype))
     L.store(a, out)
@@ -602,15 +589,7 @@ def _slice_scatter(L, node, a, source, dim=0, start=None, end=None, step=1):
     return out
 
 
-@op("select_scatter.default")
-def _select_scatter(L, node, a, source, dim, position):
-    out = L.whole(L.new(a.shape, a.dtype))
-    L.store(a, out)
-    L.store(source, _select(L, node, out, dim, position))
-    return out
-
-
-@op("index.Tensor")
+@op("index")
 def _index(L, node, a, indices):
     """Elements at computed positions. A position outside is moved inside: no data may reach beyond."""
     indexed = [d for d, i in enumerate(indices) if i is not None]
@@ -627,13 +606,13 @@ def _index(L, node, a, indices):
     return Value(shape, a.dtype, at)
 
 
-@op("gather.default")
+@op("gather")
 def _gather(L, node, a, dim, positions, **_):
     dim, a = dim % len(a.shape), a if a.cheap else L.stored(a)
     return Value(positions.shape, a.dtype, lambda i: a.at([f"inside({positions.at(i)}, {_c(a.shape[dim])})" if d == dim else k for d, k in enumerate(i)]))
 
 
-@op("index_select.default")
+@op("index_select")
 def _index_select(L, node, a, dim, positions):
     dim, a = dim % len(a.shape), a if a.cheap else L.stored(a)
     return Value(_shape(node), a.dtype, lambda i: a.at([f"inside({positions.at([k])}, {_c(a.shape[dim])})" if d == dim else k for d, k in enumerate(i)]))
@@ -648,45 +627,40 @@ def _dims(a: Value, dims: Any) -> list[int]:
     return [d % len(a.shape) for d in dims]
 
 
-@op("sum.default", "sum.dim_IntList")
+@op("sum")
 def _sum_op(L, node, a, dims=None, keep=False, **_):
     dtype = node.meta["val"].dtype
     return L.reduce(_convert(L, node, a), _dims(a, dims), keep, "({} + {})", "0", dtype)
 
 
-@op("mean.default", "mean.dim")
+@op("mean")
 def _mean(L, node, a, dims=None, keep=False, **_):
     count = _c(_product([a.shape[d] for d in _dims(a, dims)]))
     total = L.reduce(a, _dims(a, dims), keep, "({} + {})", "0", a.dtype)
     return Value(total.shape, a.dtype, lambda i: f"({total.at(i)} / {count})")
 
 
-@op("prod.default", "prod.dim_int")
+@op("prod")
 def _prod(L, node, a, dims=None, keep=False, **_):
     return L.reduce(a, _dims(a, dims), keep, "({} * {})", "1", a.dtype)
 
 
-@op("amax.default", "max.default")
+@op("amax", "max")
 def _amax(L, node, a, dims=None, keep=False):
     return L.reduce(a, _dims(a, dims), keep, "MAX({}, {})", "(-__builtin_inff())", a.dtype)
 
 
-@op("amin.default", "min.default")
+@op("amin", "min")
 def _amin(L, node, a, dims=None, keep=False):
     return L.reduce(a, _dims(a, dims), keep, "MIN({}, {})", "__builtin_inff()", a.dtype)
 
 
-@op("all.default", "all.dim", "all.dims")
-def _all(L, node, a, dims=None, keep=False):
-    return L.reduce(a, _dims(a, dims), keep, "({} && {})", "1", torch.bool)
-
-
-@op("any.default", "any.dim", "any.dims")
+@op("any")
 def _any(L, node, a, dims=None, keep=False):
     return L.reduce(a, _dims(a, dims), keep, "({} || {})", "0", torch.bool)
 
 
-@op("cumsum.default", "cumprod.default")
+@op("cumsum", "cumprod")
 def _cumulative(L, node, a, dim, **_):
     sign, dim, shape = "*" if "prod" in str(node.target) else "+", dim % len(a.shape), _shape(node)
     out, index = L.whole(L.new(shape, a.dtype)), L.index(shape)
@@ -698,7 +672,7 @@ def _cumulative(L, node, a, dim, **_):
     return out
 
 
-@op("linalg_vector_norm.default")
+@op("linalg_vector_norm")
 def _norm(L, node, a, order=2, dims=None, keep=False, **_):
     if order != 2:
         raise Unsupported(f"a vector norm of order {order}")
@@ -708,7 +682,7 @@ def _norm(L, node, a, order=2, dims=None, keep=False, **_):
     return Value(total.shape, a.dtype, lambda i: f"SQRT({total.at(i)})")
 
 
-@op("argmax.default")
+@op("argmax")
 def _argmax(L, node, a, dim=None, keep=False):
     """The first position of the largest element along one dimension; NaN counts as the largest."""
     if dim is None:
@@ -727,7 +701,7 @@ def _argmax(L, node, a, dim=None, keep=False):
 # -- kernels
 
 
-@op("mm.default", "bmm.default")
+@op("mm", "bmm")
 def _matmul(L, node, a, b):
     a, b, shape = L.stored(a), L.stored(b), _shape(node)
     out = L.whole(L.new(shape, a.dtype))
@@ -743,7 +717,7 @@ def _matmul(L, node, a, b):
     return out
 
 
-@op("sort.default", "sort.stable")
+@op("sort")
 def _sort(L, node, a, *_, dim=-1, descending=False, **__):
     if a.dtype.is_floating_point or descending or dim % len(a.shape) != len(a.shape) - 1:
         raise Unsupported("sorting anything but integers, upwards, along the last dimension")
@@ -806,14 +780,14 @@ def _constant(L: Lowering, name: str, tensor: torch.Tensor, constants: list[str]
 
 
 def _call(L: Lowering, node: fx.Node, resolve: Callable[[Any], Any]) -> Any:
-    target = str(node.target).removeprefix("aten.").removeprefix("prims.")
+    target = getattr(node.target, "overloadpacket", node.target).__name__
     value = node.meta.get("val")
     if isinstance(value, torch.SymInt | int):
         return _size(value)
-    if target == "<built-in function truediv>":
+    if target == "truediv":
         above, below = map(resolve, node.args)
         return sympy.nsimplify(above) / sympy.nsimplify(below)
-    if target == "<built-in function getitem>":
+    if target == "getitem":
         return resolve(node.args[0])[node.args[1]]
     if target not in OPS:
         raise Unsupported(str(node.target), _source(node))
@@ -829,5 +803,4 @@ def _call(L: Lowering, node: fx.Node, resolve: Callable[[Any], Any]) -> Any:
 def _source(node: fx.Node) -> str:
     """The innermost line of source outside of PyTorch that led to an operation."""
     lines = [line.strip() for line in (node.stack_trace or "").splitlines()]
-    places = [i for i, line in enumerate(lines) if line.startswith("File ") and "/torch/" not in line]
-    return " ".join(lines[places[-1] : places[-1] + 2]) if places else ""
+    return " ".join(lines[-2:])

@@ -8,14 +8,18 @@ recorded by `make_fx` in core ATen operations. Every size is a number except the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import StackSummary
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.proxy import TracerBase
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from descent import optimizers, seeding
@@ -126,7 +130,8 @@ class _Tracer:
 
         tracer = make_fx(torch.func.functionalize(flat), decompose.table(), tracing_mode="symbolic", record_stack_traces=True)
         try:
-            graph = tracer(*self.variables.values())
+            with mock.patch.object(TracerBase, "_filter_traceback_frames", _own_frames, create=True):
+                graph = tracer(*self.variables.values())
         except Exception as error:  # whatever PyTorch raises at a function that looks at values
             raise Unsupported(f"{name}: {type(error).__name__}", str(error).partition("\n")[0]) from error
         if "index" in self.variables and not isinstance(self.variables["index"].shape[1], torch.SymInt):
@@ -138,6 +143,12 @@ class _Tracer:
             if node not in used:
                 graph.graph.erase_node(node)
         self.functions.append(Function(name, graph, list(used.values()), changed))
+
+
+def _own_frames(tracer: TracerBase, frames: StackSummary) -> StackSummary:
+    """The lines of source outside of PyTorch that led to an operation, to be kept with it."""
+    torch_folder = os.path.dirname(torch.__file__)
+    return StackSummary.from_list([f for f in frames if not f.filename.startswith(torch_folder) and f.filename != __file__])
 
 
 def trace(task: Task, plan: Plan) -> Program:
