@@ -236,9 +236,8 @@ class Lowering:
                 spans.setdefault(buffer, [time, time])[1] = time
         placed: list[tuple[int, int, list[int]]] = []  # first byte, beyond the last, when
         lines = []
-        for buffer, (first, last) in sorted(spans.items(), key=lambda item: item[1][0]):
-            if buffer.persistent:
-                continue
+        for buffer in sorted((b for b in self.buffers if b in spans), key=lambda b: spans[b][0]):
+            first, last = spans[buffer]
             size, start = -(-max(1, buffer.bytes(self.largest)) // 16) * 16, 0
             for a, b, (since, until) in sorted(placed, key=lambda p: p[0]):
                 if since <= last and first <= until and a < start + size and start < b:

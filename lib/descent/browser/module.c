@@ -3,8 +3,6 @@
    The host writes data and a setting into the exported variables, calls begin, and then measure and step.
    `index`, (NETWORKS, batch_size), holds the examples of a step. */
 
-EXPORT int optimizer = 0;
-
 EXPORT void begin(void) {
   batch_size = batch_size < 1 ? 1 : batch_size > EXAMPLES ? EXAMPLES : batch_size;
   optimizer = optimizer < 0 || optimizer >= OPTIMIZERS ? 0 : optimizer;

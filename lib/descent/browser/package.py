@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import importlib.util
 import math
 import os
 import subprocess
@@ -180,6 +181,7 @@ def source(program: Program, plan: Plan) -> str:
     return "\n".join([
         functions,
         *(f"#define {name} {value}" for name, value in numbers.items()),
+        "EXPORT int optimizer = 0;",
         f"static void clear(void) {{ {zeros} }}",
         f"static void update(void) {{ switch (optimizer) {{ {cases} }} }}",
         (_HERE / "module.c").read_text(encoding="utf-8"),
@@ -217,12 +219,14 @@ def build(code: str) -> bytes:
     """The WebAssembly module of a C source; kept beside the results of sweeps.
 
     Raises:
-        ImportError: the compiler is not installed.
+        ImportError: the compiler, the package `ziglang`, is not installed.
     """
     key = hashlib.sha256("\0".join([code, *_FLAGS]).encode()).hexdigest()
     where = cache.folder() and cache.folder() / "modules" / f"{key}.wasm"
     if where and where.exists():
         return where.read_bytes()
+    if importlib.util.find_spec("ziglang") is None:
+        raise ImportError("the C compiler is not installed: pip install ziglang")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "module.c").write_text(code, encoding="utf-8")
         command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, "-Wl,--export-dynamic", "module.c", "-o", "module.wasm"]

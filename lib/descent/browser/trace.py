@@ -27,7 +27,7 @@ from descent.browser import decompose
 from descent.browser.lower import Unsupported
 from descent.optimizers import Optimizer
 from descent.probes import Networks
-from descent.probes.curvature import _starts
+from descent.probes.curvature import _random, _starts
 from descent.sweep import DIVERGENCE, Plan, _proximal
 from descent.task import Part, Task
 
@@ -163,8 +163,8 @@ def trace(task: Task, plan: Plan) -> Program:
         raise Unsupported("a choice of schedules")
     probes = [p for p in plan.probes if p.name != "sharpness"]
     for p in probes:
-        if p.dims:
-            raise Unsupported(f"the probe {p.name!r} with dimensions {p.dims}")
+        if p.dims or p.name in ("ggn_sharpness", "ntk_eigenvalue", "trace"):
+            raise Unsupported(f"the probe {p.name!r}")
     K, P, n, classes = len(plan.dims["seed"]), task.parameters, len(task.data), task.data.classes
     varying = [name for name in plan.dims if name not in ("seed", "optimizer", "batch_size")]
     T = _Tracer()
@@ -177,7 +177,7 @@ def trace(task: Task, plan: Plan) -> Program:
     T.variable("seeds", K, dtype=torch.int64)
     T.variable("t", dtype=torch.int64)
     T.variable("index", K, _PLACEHOLDER, dtype=torch.int64, symbolic=1)
-    for name in ("w", "w0", *{f"state_{buffer}" for rule in plan.optimizers for buffer in rule.buffers}):
+    for name in ("w", "w0", *sorted({f"state_{buffer}" for rule in plan.optimizers for buffer in rule.buffers})):
         T.variable(name, K, P)
     T.variable("alive", K, dtype=torch.bool)
     T.variable("bound", K)
@@ -245,7 +245,8 @@ def trace(task: Task, plan: Plan) -> Program:
     T.variable("recorded", len(plan.probes), K)
     if len(probes) < len(plan.probes):
         T.variable("warm", K, P)
-        T.trace("start", lambda v: {"vector": _starts(v["w"], v["warm"])})
+        # drawn afresh: a vector that was kept would become a constant of the module
+        T.trace("start", lambda v: {"vector": _starts(v["w"], v["warm"], draw=_random.__wrapped__)})
         T.variable("vector", K, P)
         T.trace("product", product)
         T.variable("product", K, P)
