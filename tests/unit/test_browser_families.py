@@ -4,7 +4,8 @@ import pytest
 from browser_families import FAMILIES
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# one of each kind; tests/browser holds all of them, in Chromium
+@pytest.mark.parametrize("name", ["the digits", "gradient descent", "bowl", "several rules", "batch normalization"])
 def test_agrees_with_sweep(name):
     family = FAMILIES[name]
     package = family.package()

@@ -309,12 +309,13 @@ COMPARISONS = {
     "logical_and": "({} && {})", "logical_or": "({} || {})", "logical_not": "(!{})", "isnan": "({0} != {0})",
     "isinf": "(ABS({}) == __builtin_inff())",
 }  # fmt: skip
-_FLOAT_ONLY = {"sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sigmoid", "floor", "reciprocal"}
 
 
 def _pointwise(L: Lowering, node: fx.Node, template: str, values: list[Value], compute: torch.dtype) -> Value:
     """An elementwise operation, computed in the dtype `compute`."""
     dtype = node.meta["val"].dtype
+    if compute == torch.float64 and "f_(" in template:
+        raise Unsupported(f"{node.target} in double precision")
 
     def at(index: Index) -> str:
         texts = [v.at(index) if v.dtype == compute else f"(({CTYPE[compute]}){v.at(index)})" for v in values]

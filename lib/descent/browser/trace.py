@@ -19,28 +19,26 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.proxy import TracerBase
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.fx.proxy import TracerBase
 
 from descent import optimizers, seeding
 from descent.browser import decompose
 from descent.browser.lower import Unsupported
 from descent.optimizers import Optimizer
-from descent.probes import Networks
+from descent.probes import Networks, Probe
 from descent.probes.curvature import _random, _starts
-from descent.sweep import DIVERGENCE, Plan, _proximal
+from descent.sweep import CHUNK, DIVERGENCE, Plan, _proximal
 from descent.task import Part, Task
 
 Variables = dict[str, Tensor]
 
 #: the batch size while tracing; no size of a model or a data set should be the same
 _PLACEHOLDER = 999_983
-#: steps whose examples are numbered together when they are drawn with replacement (see `sweep._epochs`)
-CHUNK = 256
 
 
 @dataclass
-class Function:
+class Traced:
     """A traced function: it reads the variables `inputs` and writes the variables `outputs`."""
 
     name: str
@@ -62,7 +60,7 @@ class Program:
         replacement: whether the examples are drawn with replacement.
     """
 
-    functions: list[Function]
+    functions: list[Traced]
     variables: dict[str, Tensor]
     data: dict[str, Tensor]
     hyperparameters: list[str]
@@ -107,7 +105,7 @@ class _Tracer:
         self.environment = ShapeEnv()
         self.mode = FakeTensorMode(shape_env=self.environment, allow_non_fake_inputs=True)
         self.variables: dict[str, Tensor] = {}
-        self.functions: list[Function] = []
+        self.functions: list[Traced] = []
 
     def variable(self, name: str, *shape: int, dtype: torch.dtype = torch.float32, symbolic: int | None = None) -> None:
         """Declare a variable; the dimension `symbolic` has the batch size."""
@@ -132,17 +130,17 @@ class _Tracer:
         try:
             with mock.patch.object(TracerBase, "_filter_traceback_frames", _own_frames, create=True):
                 graph = tracer(*self.variables.values())
+        except Unsupported:
+            raise
         except Exception as error:  # whatever PyTorch raises at a function that looks at values
             raise Unsupported(f"{name}: {type(error).__name__}", str(error).partition("\n")[0]) from error
-        if "index" in self.variables and not isinstance(self.variables["index"].shape[1], torch.SymInt):
-            raise Unsupported(f"{name}: a fixed batch size")
-        for size in self.environment.replacements:
-            raise Unsupported(f"{name}: the size {size} = {self.environment.replacements[size]} in the place of any batch size")
+        if self.environment.replacements or self.environment.guards:
+            raise Unsupported(f"{name}: something that depends on the batch size")
         used = {n: v for n, v in zip(graph.graph.find_nodes(op="placeholder"), names) if n.users}
         for node in graph.graph.find_nodes(op="placeholder"):
             if node not in used:
                 graph.graph.erase_node(node)
-        self.functions.append(Function(name, graph, list(used.values()), changed))
+        self.functions.append(Traced(name, graph, list(used.values()), changed))
 
 
 def _own_frames(tracer: TracerBase, frames: StackSummary) -> StackSummary:
@@ -163,7 +161,7 @@ def trace(task: Task, plan: Plan) -> Program:
         raise Unsupported("a choice of schedules")
     probes = [p for p in plan.probes if p.name != "sharpness"]
     for p in probes:
-        if p.dims or p.name in ("ggn_sharpness", "ntk_eigenvalue", "trace"):
+        if p.dims:
             raise Unsupported(f"the probe {p.name!r}")
     K, P, n, classes = len(plan.dims["seed"]), task.parameters, len(task.data), task.data.classes
     varying = [name for name in plan.dims if name not in ("seed", "optimizer", "batch_size")]
@@ -226,8 +224,8 @@ def trace(task: Task, plan: Plan) -> Program:
         rule = plan.optimizers[0]
         h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v["t"])
         known = {which: Part(*parts(v, which)) for which in sorted({"train"} | {w for p in probes for w in p.needs})}
-        networks = Networks(task, v["w"], v["w0"], 0, h, n, [0] * K, known, gradients)
-        values = torch.stack([p.measure(networks) for p in probes])
+        networks = Networks(task, v["w"], v["w0"], v["t"], h, v["index"].shape[1], v["seeds"], known, gradients)
+        values = torch.stack([_measured(p, networks) for p in probes])
         return {"recorded": torch.where(v["alive"] & torch.isfinite(values), values, torch.nan)}
 
     def product(v: Variables) -> Variables:
@@ -254,6 +252,17 @@ def trace(task: Task, plan: Plan) -> Program:
     data = {name: tensor for name, tensor in data.items() if name in used}
     recorded = sorted((p.name for p in plan.probes), key=lambda name: name == "sharpness")  # the module measures it last
     return Program(T.functions, T.variables, data, varying, recorded, replacement)
+
+
+def _measured(probe: Probe, networks: Networks) -> Tensor:
+    """What a probe measures, (K,); it must be a function of the networks as they are now."""
+    try:
+        values = probe.measure(networks)
+    except Exception as error:  # it looks at values, or differentiates in its own way
+        raise Unsupported(f"the probe {probe.name!r}") from error
+    if networks.memory:
+        raise Unsupported(f"the probe {probe.name!r}, which remembers its last measurement,")
+    return values
 
 
 def _data(T: _Tracer, task: Task, needed: set[str]) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor | None]], dict[str, Tensor]]:
