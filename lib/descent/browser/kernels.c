@@ -7,6 +7,9 @@
 
 typedef float f4 __attribute__((vector_size(16), aligned(4)));
 
+/* loops are unrolled here alone: elsewhere that makes modules four times larger, and no faster */
+#define UNROLL _Pragma("clang loop unroll(full)")
+
 #define MAX(a, b) ({ __typeof__((a) + (b)) x_ = (a), y_ = (b); x_ < y_ || y_ != y_ ? y_ : x_; })
 #define MIN(a, b) ({ __typeof__((a) + (b)) x_ = (a), y_ = (b); x_ > y_ || y_ != y_ ? y_ : x_; })
 #define ABS(a) ({ __typeof__(a) x_ = (a); x_ < 0 ? -x_ : x_; })
@@ -31,7 +34,7 @@ static inline double exp_(double x) {
   c = x != x ? 0 : c;
   double k = __builtin_rint(c * 1.4426950408889634);
   double r = (c - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10, p = 1;
-  for (int n = 13; n >= 1; n--) p = 1 + p * r / n;
+  UNROLL for (int n = 13; n >= 1; n--) p = 1 + p * r / n;
   p *= of_bits(((long long)(int)k + 1023) << 52);
   return x != x ? x : x < -708 ? 0 : x > 709 ? __builtin_inf() : p;
 }
@@ -40,7 +43,7 @@ static inline double exp_(double x) {
 static inline double log_(double x) {
   long long i = bits(x), k = (i - 0x3fe6a09e667f3bcdLL) >> 52;
   double m = of_bits(i - (k << 52)), s = (m - 1) / (m + 1), s2 = s * s, p = 0;
-  for (int n = 21; n >= 1; n -= 2) p = p * s2 + 1.0 / n;
+  UNROLL for (int n = 21; n >= 1; n -= 2) p = p * s2 + 1.0 / n;
   double y = 2 * s * p + (double)(int)k * 0.69314718055994530942;
   return x > 0 ? (x == __builtin_inf() ? x : y) : x == 0 ? -__builtin_inf() : __builtin_nan("");
 }
@@ -66,7 +69,7 @@ static inline float powf_(float a, float b) {
 static inline double sine(double x, int quarter) {
   double q = __builtin_rint(x * 0.63661977236758134308);
   double r = (x - q * 1.57079632673412561417) - q * 6.07710050650619224932e-11, r2 = r * r, s = 1, c = 1;
-  for (int n = 14; n >= 2; n -= 2) s = 1 - s * r2 / (n * (n + 1)), c = 1 - c * r2 / (n * (n - 1));
+  UNROLL for (int n = 14; n >= 2; n -= 2) s = 1 - s * r2 / (n * (n + 1)), c = 1 - c * r2 / (n * (n - 1));
   int turn = (int)q + quarter;
   double y = turn & 1 ? c : s * r;
   return turn & 2 ? -y : y;
@@ -91,12 +94,12 @@ static inline __attribute__((always_inline)) void tile(int rows, int width, int 
                                                        const float *b, int bk, float *out, int om) {
   f4 sum[4][3] = {0};
   for (int k = 0; k < inner; k++)
-    for (int j = 0; j < width; j++) {
+    UNROLL for (int j = 0; j < width; j++) {
       f4 right = *(const f4 *)(b + k * bk + 4 * j);
-      for (int i = 0; i < rows; i++) sum[i][j] += a[i * am + k * ak] * right;
+      UNROLL for (int i = 0; i < rows; i++) sum[i][j] += a[i * am + k * ak] * right;
     }
-  for (int i = 0; i < rows; i++)
-    for (int j = 0; j < width; j++) *(f4 *)(out + i * om + 4 * j) = sum[i][j];
+  UNROLL for (int i = 0; i < rows; i++)
+    UNROLL for (int j = 0; j < width; j++) *(f4 *)(out + i * om + 4 * j) = sum[i][j];
 }
 
 static inline __attribute__((always_inline)) void strip(int rows, int n, int inner, const float *a, int am, int ak,

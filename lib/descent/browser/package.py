@@ -28,7 +28,7 @@ from descent.sweep import Plan, _plan
 from descent.task import Task
 
 _HERE = Path(__file__).parent
-_FLAGS = ["--target=wasm32-freestanding", "-mcpu=generic+simd128+bulk_memory", "-O3", "-ffast-math", "-fno-finite-math-only",
+_FLAGS = ["--target=wasm32-freestanding", "-mcpu=generic+simd128+bulk_memory", "-O3", "-fno-unroll-loops", "-ffast-math", "-fno-finite-math-only",
           "-fwrapv", "-ffreestanding", "-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536", "-Wno-everything"]  # fmt: skip
 #: factors below and beyond the swept values that a reader may choose
 _REACH = 10.0
