@@ -41,7 +41,9 @@ class Family:
         for name in curves:
             wanted = there[name].values
             assert np.isfinite(wanted).all(), name
-            np.testing.assert_allclose(np.reshape(curves[name], wanted.shape), wanted, rtol=1e-4, err_msg=name)
+            # eigenvalues are searched for up to a relative error of 1e-3, on both sides
+            rtol = 1e-3 if name == "sharpness" else 1e-4
+            np.testing.assert_allclose(np.reshape(curves[name], wanted.shape), wanted, rtol=rtol, err_msg=name)
 
 
 def digits(n=200):

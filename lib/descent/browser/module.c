@@ -41,8 +41,8 @@ EXPORT void step(void) {
 }
 
 #if SHARPNESS
-/* The largest Hessian eigenvalue of each network, as `descent.probes.curvature.largest` finds it: Lanczos with full
-   re-orthogonalization, started where the last measurement ended, until the residual is small. */
+/* The largest Hessian eigenvalue of each network, to the residual that `descent.probes.curvature.largest` stops at: Lanczos
+   with full re-orthogonalization, started from the Ritz vectors with which the last measurement ended. */
 
 enum { VECTORS = PARAMETERS < 64 ? PARAMETERS : 64, VALUES = NETWORKS * PARAMETERS };
 static float basis[VECTORS + 1][VALUES];

@@ -27,7 +27,7 @@ from descent.browser import decompose
 from descent.browser.lower import Unsupported
 from descent.optimizers import Optimizer
 from descent.probes import Networks, Probe
-from descent.probes.curvature import _random, _starts
+from descent.probes.curvature import EXPLORE, _random
 from descent.sweep import CHUNK, DIVERGENCE, Plan, _proximal
 from descent.task import Part, Task
 
@@ -228,6 +228,11 @@ def trace(task: Task, plan: Plan) -> Program:
         values = torch.stack([_measured(p, networks) for p in probes])
         return {"recorded": torch.where(v["alive"] & torch.isfinite(values), values, torch.nan)}
 
+    def start(v: Variables) -> Variables:
+        random = _random.__wrapped__(0, 0, P).float()  # drawn afresh: one that was kept would be a constant of the module
+        finite = torch.isfinite(v["warm"]).all(1, keepdim=True)
+        return {"vector": torch.where(finite, v["warm"], 0.0) + EXPLORE * random}
+
     def product(v: Variables) -> Variables:
         x, y, _ = parts(v, "train")
         return {"product": gradients.product(v["w"], v["vector"], x, y)}
@@ -243,8 +248,7 @@ def trace(task: Task, plan: Plan) -> Program:
     T.variable("recorded", len(plan.probes), K)
     if len(probes) < len(plan.probes):
         T.variable("warm", K, P)
-        # drawn afresh: a vector that was kept would become a constant of the module
-        T.trace("start", lambda v: {"vector": _starts(v["w"], v["warm"], draw=_random.__wrapped__)})
+        T.trace("start", start)
         T.variable("vector", K, P)
         T.trace("product", product)
         T.variable("product", K, P)
