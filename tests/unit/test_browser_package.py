@@ -58,6 +58,15 @@ def test_json_is_what_the_page_carries(package):
     assert "onmessage" in carried["worker"] and carried["description"] == package.description
 
 
+def test_fits_the_budget():
+    """Module and data of the digits network with its test set: at most 150 kB, gzipped."""
+    carried = compiled(
+        Task(models.MLP((64, 64, 10)), data.digits(train=1000)), lr=[0.1, 0.2], batch_size=[32, None], init_scale=[0.5, 1.0], seed=[0, 1, 2],
+        steps=1, record=["loss", "test_accuracy", "sharpness"],
+    ).json()  # fmt: skip
+    assert sum(len(base64.b64decode(carried[part])) for part in ("module", "data")) < 150e3
+
+
 def test_module_imports_nothing_and_its_memory_does_not_grow(package):
     module = wasmtime.Module(wasmtime.Engine(), package.module)
     assert list(module.imports) == []

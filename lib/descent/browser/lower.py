@@ -122,7 +122,6 @@ class Lowering:
         self.statements: list[tuple[str, set[Buffer], set[Buffer]]] = []  # code, buffers read, buffers written
         self.reads: set[Buffer] = set()
         self.buffers: list[Buffer] = []
-        self.constants: dict[str, torch.Tensor] = {}
         self.fresh = 0
 
     # -- values
@@ -179,7 +178,10 @@ class Lowering:
         if value.buffer is not None:
             strides = (sympy.Integer(0),) * lead + tuple(sympy.Integer(0) if r else s for r, s in zip(repeated, value.strides))
             return self.view(value.buffer, shape, strides, value.offset)
-        return Value(shape, value.dtype, lambda i: value.at(["0" if r else k for r, k in zip(repeated, i[lead:])]), cheap=value.cheap)
+        def at(index: Index) -> str:
+            return value.at(["0" if r else k for r, k in zip(repeated, index[lead:])])
+
+        return Value(shape, value.dtype, at, cheap=value.cheap)
 
     # -- code
 
@@ -217,7 +219,8 @@ class Lowering:
             last = looped[-1]
             inner = loops([index[last]], [value.shape[last]], f"a = {combine.format('a', text)};")
             body = f"{CTYPE[dtype]} a = {start}; {inner} {place} = {combine.format(place, 'a')};"
-            code = loops([k for d, k in enumerate(index) if d != last], [n for d, n in enumerate(value.shape) if d != last], body, safe=False)
+            outer = [(k, n) for d, (k, n) in enumerate(zip(index, value.shape)) if d != last]
+            code = loops([k for k, _ in outer], [n for _, n in outer], body, safe=False)
         else:
             code = loops(index, value.shape, f"{place} = {combine.format(place, text)};")
         self.emit(code, reads | {out.buffer}, {out.buffer})
@@ -279,6 +282,10 @@ def op(*names: str) -> Callable:
     return register
 
 
+def _with(index: Index, dim: int, text: str) -> Index:
+    return [*index[:dim], text, *index[dim + 1 :]]
+
+
 def _shape(node: fx.Node) -> tuple[Size, ...]:
     return tuple(_size(n) for n in node.meta["val"].shape)
 
@@ -334,6 +341,8 @@ def _elementwise(template: str, compare: bool) -> Callable:
             compute = torch.float32
         if not compare:
             compute = node.meta["val"].dtype
+        if compute.is_floating_point and template.startswith(("MOD", "SHL", "({} >>")):
+            raise Unsupported(f"{node.target} of numbers that are not whole")
         return _pointwise(L, node, template, _operands(L, node, arguments, compute), compute)
 
     return lower
@@ -523,7 +532,7 @@ def _slice(L, node, a, dim=0, start=None, end=None, step=1):
     if a.buffer is not None:
         strides = [s * step if d == dim else s for d, s in enumerate(a.strides)]
         return L.view(a.buffer, shape, strides, a.offset + start * a.strides[dim])
-    return Value(shape, a.dtype, lambda i: a.at([f"({_sum([(k, sympy.Integer(step))], start)})" if d == dim else k for d, k in enumerate(i)]), cheap=a.cheap)
+    return Value(shape, a.dtype, lambda i: a.at(_with(i, dim, f"({_sum([(i[dim], sympy.Integer(step))], start)})")), cheap=a.cheap)
 
 
 @op("select")
@@ -540,7 +549,11 @@ def _select(L, node, a, dim, position):
 @op("flip")
 def _flip(L, node, a, dims):
     dims = {d % len(a.shape) for d in dims}
-    return Value(a.shape, a.dtype, lambda i: a.at([f"({_c(n - 1)} - {k})" if d in dims else k for d, (k, n) in enumerate(zip(i, a.shape))]))
+
+    def at(index: Index) -> str:
+        return a.at([f"({_c(n - 1)} - {k})" if d in dims else k for d, (k, n) in enumerate(zip(index, a.shape))])
+
+    return Value(a.shape, a.dtype, at)
 
 
 # -- pieces
@@ -577,7 +590,11 @@ def _pad(L, node, a, pad, value=0):
 @op("repeat")
 def _repeat(L, node, a, times):
     lead = len(times) - len(a.shape)
-    return Value(_shape(node), a.dtype, lambda i: a.at([k if t == 1 else f"({k} % {_c(n)})" for k, n, t in zip(i[lead:], a.shape, times[lead:])]))
+
+    def at(index: Index) -> str:
+        return a.at([k if t == 1 else f"({k} % {_c(n)})" for k, n, t in zip(index[lead:], a.shape, times[lead:])])
+
+    return Value(_shape(node), a.dtype, at)
 
 
 @op("slice_scatter")
@@ -609,13 +626,13 @@ def _index(L, node, a, indices):
 @op("gather")
 def _gather(L, node, a, dim, positions, **_):
     dim, a = dim % len(a.shape), a if a.cheap else L.stored(a)
-    return Value(positions.shape, a.dtype, lambda i: a.at([f"inside({positions.at(i)}, {_c(a.shape[dim])})" if d == dim else k for d, k in enumerate(i)]))
+    return Value(positions.shape, a.dtype, lambda i: a.at(_with(i, dim, f"inside({positions.at(i)}, {_c(a.shape[dim])})")))
 
 
 @op("index_select")
 def _index_select(L, node, a, dim, positions):
     dim, a = dim % len(a.shape), a if a.cheap else L.stored(a)
-    return Value(_shape(node), a.dtype, lambda i: a.at([f"inside({positions.at([k])}, {_c(a.shape[dim])})" if d == dim else k for d, k in enumerate(i)]))
+    return Value(_shape(node), a.dtype, lambda i: a.at(_with(i, dim, f"inside({positions.at([i[dim]])}, {_c(a.shape[dim])})")))
 
 
 # -- reductions
@@ -666,7 +683,7 @@ def _cumulative(L, node, a, dim, **_):
     out, index = L.whole(L.new(shape, a.dtype)), L.index(shape)
     text, reads = L.expression(a, index)
     place, _ = L.expression(out, index)
-    before, _ = L.expression(out, [f"({k} - 1)" if d == dim else k for d, k in enumerate(index)])
+    before, _ = L.expression(out, _with(index, dim, f"({index[dim]} - 1)"))
     code = f"{place} = {text};" if index[dim] == "0" else f"{place} = {index[dim]} ? {before} {sign} {text} : {text};"
     L.emit(loops(index, shape, code, safe=False), reads, {out.buffer})
     return out
@@ -690,7 +707,7 @@ def _argmax(L, node, a, dim=None, keep=False):
     dim, a = dim % len(a.shape), a if a.cheap else L.stored(a)
     kept = tuple(sympy.Integer(1) if d == dim else n for d, n in enumerate(a.shape))
     out, index = L.whole(L.new(kept, torch.int64)), L.index(kept)
-    text, reads = L.expression(a, [*index[:dim], "j", *index[dim + 1 :]])
+    text, reads = L.expression(a, _with(index, dim, "j"))
     place, _ = L.expression(out, index)
     body = f"float best = -__builtin_inff(); int found = 0; for (int j = 0; j < {_c(a.shape[dim])}; j++) {{ float v = {text}; " \
            f"if (v > best || (v != v && best == best)) {{ best = v; found = j; }} }} {place} = found;"  # fmt: skip
@@ -775,7 +792,8 @@ def _constant(L: Lowering, name: str, tensor: torch.Tensor, constants: list[str]
     if tensor.numel() == 1:
         return L.number(tensor.item(), tensor.dtype, [sympy.Integer(n) for n in tensor.shape])
     dtype = tensor.dtype
-    constants.append(f"static const {CTYPE[dtype]} {name}[] = {{{', '.join(_number(v, dtype) for v in tensor.flatten().tolist())}}};")
+    numbers = ", ".join(_number(v, dtype) for v in tensor.flatten().tolist())
+    constants.append(f"static const {CTYPE[dtype]} {name}[] = {{{numbers}}};")
     return L.whole(Buffer(name, dtype, tuple(map(sympy.Integer, tensor.shape)), persistent=True))
 
 

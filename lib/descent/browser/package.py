@@ -28,8 +28,8 @@ from descent.sweep import Plan, _plan
 from descent.task import Task
 
 _HERE = Path(__file__).parent
-_FLAGS = ["--target=wasm32-freestanding", "-mcpu=generic+simd128+bulk_memory", "-O3", "-fno-unroll-loops", "-ffast-math", "-fno-finite-math-only",
-          "-fwrapv", "-ffreestanding", "-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536", "-Wno-everything"]  # fmt: skip
+_FLAGS = """--target=wasm32-freestanding -mcpu=generic+simd128+bulk_memory -O3 -fno-unroll-loops -ffast-math -fno-finite-math-only -fwrapv
+    -ffreestanding -nostdlib -Wno-everything -Wl,--no-entry -Wl,--export-dynamic -Wl,--strip-all -Wl,-z,stack-size=65536""".split()
 #: factors below and beyond the swept values that a reader may choose
 _REACH = 10.0
 _BELOW_ONE = ("momentum", "beta1", "beta2")
@@ -51,7 +51,8 @@ class Package:
 
     def json(self) -> dict[str, Any]:
         """What a page carries: module and data gzipped in base64, the worker's source, the description."""
-        packed = {name: base64.b64encode(gzip.compress(part, 9, mtime=0)).decode() for name, part in (("module", self.module), ("data", self.data))}
+        parts = {"module": self.module, "data": self.data}
+        packed = {name: base64.b64encode(gzip.compress(part, 9, mtime=0)).decode() for name, part in parts.items()}
         return packed | {"worker": (_HERE / "worker.js").read_text(encoding="utf-8"), "description": self.description}
 
     def run(self, setting: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -120,7 +121,8 @@ def check(description: Mapping[str, Any], setting: Mapping[str, Any]) -> None:
             if value not in rule["choices"]:
                 raise ValueError(f"{name}={value!r}; choose from {rule['choices']}")
         elif not rule["min"] <= value <= rule["max"] or rule["integer"] and value != int(value):
-            raise ValueError(f"{name}={value!r}; allowed: {'whole ' * rule['integer']}numbers from {rule['min']} to {rule['max']}")
+            kind = "whole numbers" if rule["integer"] else "numbers"
+            raise ValueError(f"{name}={value!r}; allowed: {kind} from {rule['min']} to {rule['max']}")
 
 
 def compile(task: Task, arguments: Mapping[str, Any]) -> Package:
@@ -229,7 +231,7 @@ def build(code: str) -> bytes:
         raise ImportError("the C compiler is not installed: pip install ziglang")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "module.c").write_text(code, encoding="utf-8")
-        command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, "-Wl,--export-dynamic", "module.c", "-o", "module.wasm"]
+        command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, "module.c", "-o", "module.wasm"]
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if done.returncode:

@@ -52,7 +52,7 @@ class Program:
     """What the page computes.
 
     Attributes:
-        functions: in no order; `step_0`, `step_1`, ... are those of the optimizers.
+        functions: `step_0`, `step_1`, ... are those of the optimizers.
         variables: name -> example tensor; its sizes are numbers, or the symbolic batch size.
         data: name -> the contents of the variables that hold data.
         hyperparameters: names of those that vary, in the order of their variables.
@@ -269,7 +269,7 @@ def _measured(probe: Probe, networks: Networks) -> Tensor:
     return values
 
 
-def _data(T: _Tracer, task: Task, needed: set[str]) -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor | None]], dict[str, Tensor]]:
+def _data(T: _Tracer, task: Task, needed: set[str]) -> tuple[Callable[..., tuple], dict[str, Tensor]]:
     """Declare the data's variables.
 
     Returns:
