@@ -65,7 +65,7 @@ static inline float powf_(float a, float b) {
   return (float)(b == 0 ? 1 : size);
 }
 
-/* sine: x = q pi / 2 + r, a Taylor polynomial of r for each parity of q; good to |x| = 1e6 */
+/* sine: x = q pi / 2 + r, a Taylor polynomial of r for each parity of q; NaN from |x| = 1e6 on, where too few digits are left */
 static inline double sine(double x, int quarter) {
   double q = __builtin_rint(x * 0.63661977236758134308);
   double r = (x - q * 1.57079632673412561417) - q * 6.07710050650619224932e-11, r2 = r * r, s = 1, c = 1;
@@ -74,8 +74,12 @@ static inline double sine(double x, int quarter) {
   double y = turn & 1 ? c : s * r;
   return turn & 2 ? -y : y;
 }
-static inline float sinf_(float x) { return (float)(ABS(x) < 1e6f ? sine(ABS(x) < 1e6f ? x : 0, 0) : x - x); }
-static inline float cosf_(float x) { return (float)(ABS(x) < 1e6f ? sine(ABS(x) < 1e6f ? x : 0, 1) : x - x + 1); }
+static inline float quarter_wave(float x, int quarter) {
+  int small = ABS(x) < 1e6f;
+  return small ? (float)sine(small ? x : 0, quarter) : __builtin_nanf("");
+}
+static inline float sinf_(float x) { return quarter_wave(x, 0); }
+static inline float cosf_(float x) { return quarter_wave(x, 1); }
 
 /* tanh: a quotient of polynomials on [-7.9, 7.9], where float's tanh reaches 1 (the one of Eigen and XLA) */
 static inline float tanhf_(float x) {
