@@ -164,7 +164,7 @@ def computed():
         functions += T.functions
         variables |= T.variables | {f"y{number}_{k}": y for k, y in enumerate(outputs)}
         targets |= {str(n.target).removeprefix("aten.") for n in T.functions[0].graph.graph.nodes if n.op == "call_function"}
-    _, code = lowered(Program(functions, variables, data, [], [], False), 1)
+    _, code = lowered(Program(functions, variables, data, [], [], False), 1, 1)
     calls = " ".join(f"f_{f.name}();" for f in functions)
     store = wasmtime.Store()
     module = wasmtime.Module(store.engine, build(f"{code}\nEXPORT void run(void) {{ {calls} }}"))
@@ -204,7 +204,7 @@ def traced(function, *inputs):
         T.variable(f"x{k}", *tensor.shape, dtype=tensor.dtype)
     T.trace("f", lambda v: {"y": function(*v.values())})
     T.variables["y"] = function(*inputs)
-    return lowered(Program(T.functions, T.variables, {}, [], [], False), 1)
+    return lowered(Program(T.functions, T.variables, {}, [], [], False), 1, 1)
 
 
 def test_refuses_by_name_and_place():

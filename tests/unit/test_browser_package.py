@@ -113,6 +113,15 @@ def test_every_batch_size(package, batch_size):
     np.testing.assert_allclose(here["loss"], there.loss.values, rtol=1e-4)
 
 
+def test_what_does_not_vary_is_inside_the_module():
+    """No slider at all, one seed, and the sharpness alone."""
+    arguments = dict(lr=0.2, batch_size=16, init_scale=0.7, optimizer="heavy_ball", momentum=0.5, steps=20, record=["sharpness"], record_every=5)
+    package = compiled(TASK, **arguments)
+    assert package.description["hyperparameters"] == {} and package.description["seeds"] == 1
+    here = package.run({"seeds": [0]})["sharpness"]
+    np.testing.assert_allclose(here, sweep(TASK, **arguments).sharpness.values.reshape(here.shape), rtol=1e-3)
+
+
 def test_divergence_is_data(package):
     """A network that diverges does so at the step at which it does in `sweep`, and is NaN from there on."""
     task = landscapes.bowl([1.0, 0.1])

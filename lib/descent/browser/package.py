@@ -171,7 +171,8 @@ def source(program: Program, plan: Plan) -> str:
     Raises:
         Unsupported: as `compile`.
     """
-    buffers, functions = lowered(program, len(plan.task.data))
+    examples = len(plan.task.data)
+    buffers, functions = lowered(program, examples, plan.scalars.get("batch_size", examples))
     states = [name for name in buffers if name.startswith("state_") or name == "warm"]
     zeros = " ".join(f"for (int i = 0; i < sizeof {s} / 4; i++) {s}[i] = 0;" for s in states)
     cases = " ".join(f"case {i}: f_step_{i}(); break;" for i in range(len(plan.optimizers)))
@@ -190,11 +191,12 @@ def source(program: Program, plan: Plan) -> str:
     ])  # fmt: skip
 
 
-def lowered(program: Program, examples: int) -> tuple[dict[str, Buffer], str]:
+def lowered(program: Program, examples: int, batch_size: int) -> tuple[dict[str, Buffer], str]:
     """The variables of a program, and the C of the kernels, the variables and the traced functions `f_<name>`.
 
     Args:
         examples: the largest batch size.
+        batch_size: the batch size, unless the page writes another one.
     """
     buffers, functions, declared, scratch = {}, [], [], 16
     for name, tensor in program.variables.items():
@@ -209,7 +211,7 @@ def lowered(program: Program, examples: int) -> tuple[dict[str, Buffer], str]:
     return buffers, "\n".join([
         (_HERE / "kernels.c").read_text(encoding="utf-8"),
         f"#define EXAMPLES {examples}",
-        "EXPORT int batch_size = EXAMPLES;",
+        f"EXPORT int batch_size = {batch_size};",
         *(f"#define {symbol} batch_size" for symbol in symbols),
         *declared,
         f"static char scratch[{scratch}] __attribute__((aligned(16)));",
