@@ -96,7 +96,7 @@ static inline float tanhf_(float x) {
 /* `rows` rows of the product, `width` vectors of four columns at a time; b lies row by row */
 static inline __attribute__((always_inline)) void tile(int rows, int width, int inner, const float *a, int am, int ak,
                                                        const float *b, int bk, float *out, int om) {
-  f4 sum[4][3] = {0};
+  f4 sum[4][2] = {0};
   for (int k = 0; k < inner; k++)
     UNROLL for (int j = 0; j < width; j++) {
       f4 right = *(const f4 *)(b + k * bk + 4 * j);
