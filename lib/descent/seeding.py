@@ -125,7 +125,18 @@ def integers(key: Key, draw: int | Tensor, below: int, count: int) -> Tensor:
 
     Their probabilities differ by less than 2^-32 (Lemire 2019).
     """
-    return (bits(key, draw, count).long() & 0xFFFFFFFF) * below >> 32
+    return _below(bits(key, draw, count), below)
+
+
+def _below(words: Tensor, below: int) -> Tensor:
+    return (words.long() & 0xFFFFFFFF) * below >> 32
+
+
+def integers_at(key: Key, draw: int | Tensor, below: int, places: Tensor) -> Tensor:
+    """The numbers of `integers` at these places of one draw, (*shape, count)."""
+    words = [k.unsqueeze(-1) if isinstance(k, Tensor) else k for k in key]
+    first, second = threefry((words[0], words[1]), ((places // 2).to(torch.int32), _word(draw).unsqueeze(-1)))
+    return _below(torch.where(places % 2 == 0, first, second), below)
 
 
 def permutations(key: Key, draw: int | Tensor, n: int) -> Tensor:

@@ -52,6 +52,8 @@ WORKING_SET = 7.2e6
 SPLIT = 0.5e6
 #: bytes that evaluating a job's networks on the whole data may take
 EVALUATION = 256e6
+#: steps whose examples are numbered together when they are drawn with replacement
+CHUNK = 256
 #: a network whose minibatch loss exceeds this multiple of its first one (or of 1) has diverged
 DIVERGENCE = 1e6
 #: part of a job's networks that must have diverged before the others go on without them
@@ -454,7 +456,7 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
 def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) -> Iterator[Tensor]:
     """Indices (steps, S, size) of the examples of the next steps, one row per seed, without end; `steps` will be asked for."""
     shuffle = sampling == "shuffle"
-    words = n if shuffle else 256 * size
+    words = n if shuffle else CHUNK * size
     rows = max(1, seeding.AT_ONCE // words)
     together = min(max(1, rows // len(seeds)), math.ceil(steps / (words // size)))
     for first in count(step=together):

@@ -17,6 +17,8 @@ from descent.seeding import generator
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    if y.is_floating_point():
+        return -(y * outputs.log_softmax(-2)).sum(-2)
     net, (classes, n) = outputs.shape[:-2], outputs.shape[-2:]
     labels = y.expand(*net, n).reshape(-1, n)
     return F.cross_entropy(outputs.reshape(-1, classes, n), labels, reduction="none").reshape(*net, n)
@@ -31,7 +33,7 @@ def _output(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 #: name -> losses (*net, n) from outputs (*net, outputs, n) and targets, labels (n,) or (*net, n)
-#: or values (outputs, n) or (*net, outputs, n)
+#: or values (outputs, n) or (*net, outputs, n); cross-entropy's values are the classes' probabilities
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": _cross_entropy,
     "mse": _squared_error,

@@ -117,3 +117,10 @@ def test_output_size_at_initialization(parametrization, spread):
 def test_models_refuse_nonsense(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_cross_entropy_takes_labels_or_probabilities():
+    task = Task(models.MLP((4, 3)), data.Data("", torch.randn(6, 4), torch.tensor([0, 1, 2, 2, 1, 0])))
+    params, part = task.model.init(generator(0, "init")), task.part("train")
+    one_hot = nn.functional.one_hot(part.y, 3).T.float()
+    torch.testing.assert_close(task.example_losses(params, part.x, one_hot), task.example_losses(params, part.x, part.y))

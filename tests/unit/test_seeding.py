@@ -103,6 +103,12 @@ def test_integers(below):
     assert stats.chisquare(counts, expected.double() / expected.sum() * drawn.numel()).pvalue > UNLIKELY
 
 
+def test_integers_at_some_places():
+    key, places = seeding.key(torch.tensor([3, 4]), "batches"), torch.tensor([0, 1, 17, 4, 998])
+    some = seeding.integers_at(key, 5, 1000, places)
+    assert torch.equal(some, seeding.integers(key, 5, 1000, 999)[:, places])
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("over", ["epochs", "seeds"])
 def test_every_permutation_is_equally_likely(n, over):

@@ -1,0 +1,121 @@
+"""Trainings that the page has to run, each with a setting off its grid: training is stable there, and no loss falls
+so far that it is mostly rounding."""
+
+import importlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from descent import Task, browser, data, landscapes, models, optimizers, schedules, sweep
+
+engine = importlib.import_module("descent.sweep")
+
+
+@dataclass
+class Family:
+    """A task, the arguments of its sweep and a setting off the grid."""
+
+    task: Task
+    arguments: dict
+    setting: dict
+    grid: dict = field(default_factory=dict)
+
+    def dataset(self):
+        grid = {name: [value / 2, value * 2] for name, value in self.setting.items() if isinstance(value, float)}
+        if "batch_size" in self.setting:
+            grid["batch_size"] = [1, None]
+        common = {"seed": [0, 7], "steps": 500, "record": ["loss"], "record_every": 20}
+        return sweep(self.task, **(common | grid | self.arguments | self.grid))
+
+    def package(self):
+        self.trained = self.dataset()
+        return browser.compile(*engine._recipes[self.trained.attrs["recipe_id"]])
+
+    def notebook(self):
+        """What the notebook would show, (seeds, records) by name."""
+        return engine.retrain(self.trained, **self.setting)
+
+    def compare(self, curves):
+        """Hold the page's curves to the notebook's."""
+        there = self.notebook()
+        for name in curves:
+            wanted = there[name].values
+            assert np.isfinite(wanted).all(), name
+            # eigenvalues are searched for up to a relative error of 1e-3, on both sides
+            rtol = 1e-3 if name == "sharpness" else 1e-4
+            np.testing.assert_allclose(np.reshape(curves[name], wanted.shape), wanted, rtol=rtol, err_msg=name)
+
+
+def digits(n=200):
+    return data.digits(train=n, test=100)
+
+
+def mlp(parametrization, activation, loss, lr):
+    model = models.MLP((64, 12, 10), activation=activation, parametrization=parametrization)
+    return Family(Task(model, digits(), loss), {}, {"lr": lr, "batch_size": 23, "init_scale": 0.8})
+
+
+def network(fixed=None, **arguments):
+    setting = {name: arguments.pop(name) for name in list(arguments) if isinstance(arguments[name], float)}
+    return Family(Task(models.MLP((64, 12, 10)), digits(), "mse"), arguments | (fixed or {}), setting | {"batch_size": 23})
+
+
+regression = data.linear_regression(n=50, spectrum=[1.0] * 20, noise=0.1, test=30)
+CURVES = ["loss", "test_loss", "train_accuracy", "test_accuracy"]
+NORMS = ["loss", "weight_norm", "distance", "gradient_norm", "overlap"]
+RULES = [optimizers.sgd(l2=0.02, label="SGD + L2"), optimizers.adam(label="Adam"), optimizers.adamw(weight_decay=0.3, label="AdamW")]
+
+FAMILIES = {
+    "the digits": Family(Task(models.MLP((64, 64, 10)), data.digits(train=1000)), {"record": CURVES}, {"lr": 0.123, "batch_size": 48}),
+    "standard tanh": mlp("standard", "tanh", "mse", 0.07),
+    "standard relu": mlp("standard", "relu", "cross_entropy", 0.07),
+    "standard leaky_relu": mlp("standard", "leaky_relu", "mse", 0.07),
+    "standard elu": mlp("standard", "elu", "cross_entropy", 0.07),
+    "ntk tanh": mlp("ntk", "tanh", "cross_entropy", 0.3),
+    "ntk relu": mlp("ntk", "relu", "mse", 0.3),
+    "mean_field tanh": mlp("mean_field", "tanh", "mse", 0.7),
+    "mean_field elu": mlp("mean_field", "elu", "cross_entropy", 0.7),
+    "gradient descent": Family(
+        Task(models.MLP((64, 12, 10)), digits(), "mse"), {"record": ["loss", "sharpness"]}, {"lr": 0.07, "batch_size": 200}
+    ),
+    "logistic regression": Family(Task(models.MLP((64, 10)), digits()), {"record": CURVES}, {"lr": 0.13, "batch_size": 70}),
+    "diagonal linear": Family(
+        Task(models.DiagonalLinear(20), regression, "mse"), {"record": NORMS}, {"lr": 0.013, "batch_size": 7, "init_scale": 0.3}
+    ),
+    "cubic diagonal linear": Family(
+        Task(models.DiagonalLinear(20, depth=3), regression, "mse"), {}, {"lr": 0.013, "batch_size": 1, "init_scale": 0.3}
+    ),
+    "deep linear": Family(
+        Task(models.DeepLinear((20, 8, 8, 1)), regression, "mse"), {}, {"lr": 0.013, "batch_size": 7, "init_scale": 0.9}
+    ),
+    "matrix factorization": Family(
+        Task(models.DeepLinear((64, 5, 10)), digits(), "mse"), {"record": ["loss", "sharpness"]}, {"lr": 0.013, "batch_size": 200}
+    ),
+    "bowl": Family(
+        landscapes.bowl(np.geomspace(1, 0.05, 10), noise=0.3),
+        {"sampling": "replacement", "optimizer": "heavy_ball", "record": ["loss", "sharpness"]},
+        {"lr": 0.13, "batch_size": 5, "init_scale": 2.0, "momentum": 0.45},
+    ),
+    "kink": Family(landscapes.kink(3, noise=0.1), {"steps": 200}, {"lr": 0.005, "batch_size": 3}),
+    "hyperbola": Family(landscapes.hyperbola((2.0, 0.51), noise=0.2), {}, {"lr": 0.003, "batch_size": 3}),
+    "ripples": Family(landscapes.ripples(), {"record": ["loss", "sharpness"], "steps": 100}, {"lr": 0.013}),
+    "scalar network": Family(Task(models.ScalarNetwork(5), data.nothing(1), "output"), {"steps": 100}, {"lr": 0.003}),
+    "second-order regression": Family(
+        Task(models.SecondOrderRegression.random(3, 6, 0), data.targets([0.1, 0.2, 0.3]), "mse"), {"steps": 100}, {"lr": 0.01}
+    ),
+    "sgd": network(lr=0.06, l2=0.01),
+    "heavy_ball": network(lr=0.02, momentum=0.45, optimizer="heavy_ball"),
+    "nesterov": network(lr=0.02, momentum=0.45, clip=0.5, optimizer="nesterov"),
+    "adagrad": network(lr=0.01, weight_decay=0.1, optimizer="adagrad"),
+    "rmsprop": network(lr=0.001, beta2=0.47, eps=1e-4, optimizer="rmsprop"),
+    "adam": network(lr=0.003, beta1=0.45, optimizer="adam", fixed={"l1": 1e-3}),
+    "adamw": network(lr=0.003, weight_decay=0.2, optimizer="adamw"),
+    "several rules": Family(
+        Task(models.MLP((64, 12, 10)), digits()), {"optimizer": RULES}, {"lr": 0.004, "batch_size": 16, "optimizer": "AdamW"}
+    ),
+    "schedule": network(lr=0.06, schedule=schedules.warmup(20) * schedules.cosine(), fixed={"readout_lr": 0.01}),
+    "cnn": Family(Task(models.CNN((1, 8, 8), (4, 8)), digits()), {"steps": 100}, {"lr": 0.06, "batch_size": 23}),
+    "batch normalization": Family(
+        Task(models.CNN((1, 8, 8), (4,), batch_norm=True), digits()), {"steps": 100}, {"lr": 0.02, "batch_size": 23}
+    ),
+}
