@@ -101,6 +101,7 @@ HYPERPARAMETERS = {
     "beta2": Quantity("second-moment decay", "β₂", r"\beta_2"),
     "eps": Quantity("denominator offset", "ε", r"\epsilon", scale="log"),
     "l2": Quantity("L2 penalty", "μ", r"\mu", scale="log"),
+    "l1": Quantity("L1 penalty", "ν", r"\nu", scale="log"),
     "weight_decay": Quantity("weight decay", "ω", r"\omega", scale="log"),
     "clip": Quantity("clipping norm", "c", "c", scale="log"),
     "step": Quantity("step", "t", "t", unit="updates"),

@@ -172,7 +172,7 @@ def retrain(dataset: xr.Dataset, *, client: Client | None = None, **setting: Any
     if key not in _recipes:
         raise LookupError("this Dataset was not made by sweep() in this process; run its sweep again first")
     task, arguments = _recipes[key]
-    swept = [name for name, value in arguments.items() if _several(value) and name in HYPERPARAMETERS and name != "seed"]
+    swept = [name for name, value in arguments.items() if _several(value) and name not in ("seed", "record", "record_every")]
     # a hyperparameter already chosen with dataset.sel(...) keeps its choice
     setting = {name: dataset[name].item() for name in swept if dataset[name].ndim == 0} | setting
     if set(setting) != set(swept):

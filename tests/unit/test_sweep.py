@@ -281,6 +281,7 @@ def test_retrain_uses_the_recipe():
     assert new.lr.item() == 0.15 and new.seed.values.tolist() == [0, 1] and new.schedule.item() == "cosine"
     np.testing.assert_array_equal(retrain(ds, lr=0.2, optimizer="sgd").loss, ds.loss.sel(lr=0.2, optimizer="sgd"))
     assert retrain(ds.sel(optimizer="Adam"), lr=0.1).optimizer.item() == "Adam"
+    assert retrain(train(l1=[0.0, 0.1], clip=[1.0, 2.0]), l1=0.05, clip=1.5).l1.item() == 0.05
     with pytest.raises(ValueError, match="one value for each of"):
         retrain(ds, lr=0.1)
     with pytest.raises(LookupError, match="not made by sweep"):
