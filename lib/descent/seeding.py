@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +25,8 @@ LARGEST_SEED = 2**32 - 1
 #: words that many draws best make together: fewer take mostly Python's time, more do not stay in a core's cache
 AT_ONCE = 2**17
 
-#: of a seed and a stream: int32 words, any shapes that broadcast
-Key = tuple[Tensor, Tensor | int]
+#: of a seed and a stream: numbers, or int32 words of any shapes that broadcast
+Key = tuple[Tensor | int, Tensor | int]
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 
@@ -74,6 +75,25 @@ def threefry(key: Key, counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def _threefry_in_place(key: tuple[np.ndarray, int], counter: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+    """The same by NumPy, for uint32 arrays: twice as fast, but it cannot be traced."""
+    keys = [np.asarray(k, np.uint32)[..., None] for k in (*key, key[0] ^ key[1] ^ 0x1BD11BDA)]
+    x, y = (np.array(t) for t in np.broadcast_arrays(counter[0] + keys[0], counter[1] + keys[1]))
+    right = np.empty_like(y)
+    for i in range(20):
+        left = _ROTATIONS[i % 8]
+        x += y
+        np.right_shift(y, 32 - left, out=right)
+        y <<= left
+        y |= right
+        y ^= x
+        if i % 4 == 3:
+            turn = i // 4 + 1
+            x += keys[turn % 3]
+            y += keys[(turn + 1) % 3] + np.uint32(turn)
+    return torch.from_numpy(x.view(np.int32)), torch.from_numpy(y.view(np.int32))
+
+
 def key(seed: int | Tensor, stream: str) -> Key:
     """The key of one stream of one seed, or of a tensor of seeds.
 
@@ -84,12 +104,14 @@ def key(seed: int | Tensor, stream: str) -> Key:
         raise ValueError(f"unknown random stream {stream!r}; choose from {sorted(STREAMS)}")
     if not isinstance(seed, Tensor) and not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"seed {seed} is out of range; seeds are integers from 0 to {LARGEST_SEED}")
-    return _word(seed), STREAMS[stream]
+    return _word(seed) if isinstance(seed, Tensor) else seed, STREAMS[stream]
 
 
 def _pairs(key: Key, draw: int | Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` random words in pairs, each (*shape, ceil(count / 2)); shape is that of key and draw together."""
-    words = [k.unsqueeze(-1) if isinstance(k, Tensor) else k for k in key]
+    if not any(isinstance(number, Tensor) for number in (*key, draw)):
+        return _threefry_in_place(key, (np.arange((count + 1) // 2, dtype=np.uint32), np.full(1, draw, np.uint32)))
+    words = [_word(k).unsqueeze(-1) for k in key]
     place = torch.arange((count + 1) // 2, dtype=torch.int32)
     return threefry((words[0], words[1]), (place, _word(draw).unsqueeze(-1)))
 
@@ -147,9 +169,11 @@ def permutations(key: Key, draw: int | Tensor, n: int) -> Tensor:
     return bits(key, draw, n).argsort(stable=True, dim=-1)
 
 
-def orders(key: Key, draw: int | Tensor, n: int) -> Tensor:
-    """The same as `permutations`, three times faster with NumPy's sort, but it cannot be traced."""
-    places = bits(key, draw, n).long() << 32 | torch.arange(n)
+def orders(key: Key, draw: Tensor, n: int) -> Tensor:
+    """The same as `permutations`, four times faster with NumPy, but it cannot be traced."""
+    seed, number = (t.numpy().view(np.uint32) for t in (_word(key[0]), _word(draw)))
+    pairs = _threefry_in_place((seed, key[1]), (np.arange((n + 1) // 2, dtype=np.uint32), number[..., None]))
+    places = _flat(pairs, n).long() << 32 | torch.arange(n)
     places.numpy().sort(-1)
     return places & 0xFFFFFFFF
 

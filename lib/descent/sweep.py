@@ -58,6 +58,8 @@ CHUNK = 256
 DIVERGENCE = 1e6
 #: part of a job's networks that must have diverged before the others go on without them
 LOST = 1 / 8
+#: seeds up to which drawing their weights together takes longer than one after the other
+FEW_SEEDS = 8
 #: steps between a job's reports of its progress
 REPORT = 32
 
@@ -445,12 +447,16 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
     table = torch.ones(len(rows), max(column) + 1)
     table[row, column] = torch.tensor(scales, dtype=torch.float32)
 
-    def drawn(seed: Tensor, scale: Tensor) -> Tensor:
+    def drawn(seed: int | Tensor, scale: Tensor) -> Tensor:
         generator = seeding.Generator(seeding.key(seed, "init"))
         return task.flatten(task.model.init(generator, scale), 1).float()
 
-    together = max(1, seeding.AT_ONCE // task.parameters)
-    return torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)[row, column]
+    together = seeding.AT_ONCE // task.parameters
+    if together > 1 and len(rows) > FEW_SEEDS:
+        weights = torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)
+    else:
+        weights = torch.stack([drawn(seed, scale) for seed, scale in zip(rows, table)])
+    return weights[row, column]
 
 
 def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) -> Iterator[Tensor]:
