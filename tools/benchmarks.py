@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 JSON = ROOT / "book/benchmarks.json"
 
 #: in the page's order
-GROUPS = ["training", "fractal", "curvature", "growth"]
+GROUPS = ["training", "fractal", "curvature", "growth", "page"]
 #: a time has left its lowest level where it exceeds this multiple of the lowest
 FLAT = 1.5
 #: arithmetic is what takes the time where at least this share of the machine's peak is reached
@@ -107,6 +107,7 @@ def rows(record: dict) -> list[Row]:
     found = against(record) + ([share] if (share := share_of_peak(record)) else [])
     if memory := record.get("memory"):
         found.append(Row("memory over the imports", [b / 1e6 for b in memory["ours"]], most=memory["most"] / 1e6, unit="\xa0MB"))
+    found += [Row(b["name"], b["values"], most=b["most"], unit=f"\xa0{b['unit']}") for b in record.get("budget", [])]
     return found
 
 
@@ -342,6 +343,8 @@ def page(record: dict) -> tuple[str, dict[str, Figure]]:
         parts += [_errors(errors["eigenvalues"])]
     if fresh := good.get("fresh_process"):
         parts += [_fresh(fresh)]
+    if in_page := good.get("page"):
+        parts += [_in_page(in_page)]
     parts += ["## How the cost grows"]
     if "growth_networks" in good:
         growth = good["growth_networks"]["growth"]
@@ -517,6 +520,18 @@ start and the imports, which take {duration(starts[0])} for this library with Py
 {detail([record])}
 
 Peak memory over what the imports take: {listed(f"{short(mb)} MB ({side})" for side, mb in memory.items())}."""
+
+
+def _in_page(record: dict) -> str:
+    body = [(row.name, row.text, row.target, row.verdict) for row in rows(record)]
+    return f"""\
+## In the reader's browser
+
+The slider figures train in the page too ([how to read](how-to-read.md)). We open a page with one such figure from disk in headless
+Chromium, move its slider as soon as the page has loaded, and then eight times more; a curve counts as there when it has
+been drawn. Of the times of one visit we take the median, and of the visits the median, with the smallest and the largest: {record["title"]}.
+
+{table(("what", "measured", "budget", "verdict"), body)}"""
 
 
 def _networks(growth: dict, figure: str, memory: str) -> str:
