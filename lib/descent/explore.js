@@ -2,7 +2,8 @@
  *
  * In JupyterLab it is the front end of an anywidget; in a page without a kernel it mounts every
  * <figure class="descent-explorer" data-spec data-grid>. Both hand `mount` the same things:
- * a spec (names, values, axes) and the grid, one Float32Array of arrays laid end to end.
+ * a spec (names, values, axes) and the grid, one Float32Array of arrays laid end to end; and, where
+ * there is one, the package with which `DescentTraining` (training.js) trains settings off the grid.
  */
 var DescentExplorer = (() => {
   "use strict";
@@ -111,21 +112,27 @@ var DescentExplorer = (() => {
     });
   }
 
-  /** The value at a position between grid values: geometric on a log dimension, three digits. */
+  /** The value at a position between, or a little beyond, grid values: geometric on a log dimension, three digits. */
   function valueAt(dim, position) {
-    const i = Math.floor(position), t = position - i, [a, b] = [dim.values[i], dim.values[i + 1]];
-    if (t < 1e-6 || dim.kind === "choice") return a;
+    const i = clamp(Math.floor(position), 0, Math.max(dim.values.length - 2, 0)), t = position - i, [a, b] = [dim.values[i], dim.values[i + 1]];
+    if (Number.isInteger(position) && position in dim.values) return dim.values[position];
+    if (Math.abs(t) < 1e-6 || dim.kind === "choice") return a;
     const value = dim.log && a > 0 ? a * (b / a) ** t : a + (b - a) * t; // from zero there is no ratio
-    return dim.integer ? Math.round(value) : Number(value.toPrecision(3));
+    const [low, high] = dim.range || [-Infinity, Infinity];
+    return clamp(dim.integer ? Math.round(value) : Number(value.toPrecision(3)), low, high);
   }
 
   function positionOf(dim, value) {
     const exact = dim.values.indexOf(value);
     if (exact >= 0 || dim.kind === "choice") return Math.max(exact, 0);
-    const i = clamp(dim.values.findIndex((v) => v > value) - 1, 0, dim.values.length - 2);
-    const [a, b] = [dim.values[i], dim.values[i + 1]];
-    return i + clamp(dim.log && a > 0 ? Math.log(value / a) / Math.log(b / a) : (value - a) / (b - a), 0, 1);
+    const above = dim.values.findIndex((v) => v > value), end = dim.values.length - 2;
+    const i = clamp(above < 0 ? end : above - 1, 0, end), [a, b] = [dim.values[i], dim.values[i + 1]];
+    const t = dim.log && a > 0 ? Math.log(value / a) / Math.log(b / a) : (value - a) / (b - a);
+    return i + (dim.range ? t : clamp(t, 0, 1));
   }
+
+  /** The positions at the ends of a slider: those of the grid, or of the range in which the page can train. */
+  const ends = (dim, free) => (free ? [Math.ceil(100 * positionOf(dim, dim.range[0])) / 100, Math.floor(100 * positionOf(dim, dim.range[1])) / 100] : [0, dim.values.length - 1]);
 
   /** The part of an array that is left when the dimensions named in `index` are fixed; they lead. */
   function slice(pack, name, index) {
@@ -149,18 +156,18 @@ var DescentExplorer = (() => {
 
   // ---- controls ---------------------------------------------------------------------------
 
-  /** A labelled native range input; `changed(position)` is called as it moves. */
-  function makeSlider(dim, id, fine, changed) {
-    const end = dim.values.length - 1;
+  /** A labelled native range input from one position to another; `changed(position)` is called as it moves. */
+  function makeSlider(dim, id, fine, [begin, end], changed) {
     const input = node("input", {
-      type: "range", id, min: 0, max: end, step: fine ? 0.01 : 1,
+      type: "range", id, min: begin, max: end, step: fine ? 0.01 : 1,
       "data-lm-suppress-shortcuts": "true", "data-dim": dim.name,
       "aria-label": dim.label + (dim.symbol ? ` ${dim.symbol}` : ""),
     });
     const value = node("span", { class: "dx-value", "aria-hidden": "true" });
     const ticks = node("div", { class: "dx-ticks", "aria-hidden": "true" });
-    const mark = (position, kind) => ticks.append(node("i", { class: kind, style: `--p:${position / Math.max(end, 1)}` }));
-    if (end <= 40) dim.values.forEach((_, i) => mark(i, "dx-tick"));
+    const share = (position) => (position - begin) / Math.max(end - begin, 1e-9);
+    const mark = (position, kind) => ticks.append(node("i", { class: kind, style: `--p:${share(position)}` }));
+    if (dim.values.length <= 41) dim.values.forEach((_, i) => mark(i, "dx-tick"));
     const snap = (p) => {
       const near = [Math.round(p), ...slider.stops].find((stop) => Math.abs(stop - p) < SNAP);
       return near === undefined ? p : near;
@@ -173,7 +180,7 @@ var DescentExplorer = (() => {
       event.preventDefault(); // arrows move a tenth of the way to the next trained value; with Shift, or Page keys, to it
       const p = Number(input.value), whole = event.shiftKey || event.key.startsWith("Page");
       const next = whole ? (direction > 0 ? Math.floor(p + 1.001) : Math.ceil(p - 1.001)) : Math.round(10 * p + direction) / 10;
-      input.value = clamp(next, 0, end);
+      input.value = clamp(next, begin, end);
       changed(Number(input.value));
     });
     input.addEventListener("pointerdown", () => { keyed = false; });
@@ -191,7 +198,7 @@ var DescentExplorer = (() => {
       addStop(position) { slider.stops.push(position); mark(position, "dx-tick dx-own"); },
       show(position) {
         if (Math.abs(Number(input.value) - position) > 0.0051) input.value = position;
-        input.style.setProperty("--p", position / Math.max(end, 1));
+        input.style.setProperty("--p", share(position));
         const text = format(valueAt(dim, position)) + (dim.unit ? ` ${dim.unit}` : "");
         value.textContent = format(valueAt(dim, position));
         input.setAttribute("aria-valuetext", text);
@@ -274,8 +281,8 @@ var DescentExplorer = (() => {
       svg.append(text(width - right, total - 5, "dx-axis-title", axisTitle(axis), { "text-anchor": "end" }));
     }
 
-    /** Draws the run `at` (a pack and an index into it); `faded` if it is only the nearest one. */
-    function draw(at, faded, theoryAt, now) {
+    /** Draws the run `at` (a pack and an index into it), `faded` if it is only the nearest one, over `others`. */
+    function draw(at, faded, theoryAt, now, others = []) {
       return frames.map((frame) => {
         const { panel, y, layer } = frame;
         const seeds = rows(slice(at.pack, panel.name, at.index)).map((row) => row.subarray(skip));
@@ -294,6 +301,11 @@ var DescentExplorer = (() => {
           labels.append(text(leftward ? from - 6 : from + 7, frame.top + 16, "dx-note dx-diverged-note",
             died.words, { "text-anchor": leftward ? "end" : "start" }));
         }
+        for (const other of others) {
+          const ys = medianCurve(rows(slice(other.at.pack, panel.name, other.at.index)).map((row) => row.subarray(skip)));
+          drawn.append(node("path", { class: other.cls, d: linePath(xs, ys, x, y) }));
+          if (other.letter) letterAt(frame, labels, other.letter, ys);
+        }
         if (seeds.length > 1) for (const row of seeds) drawn.append(node("path", { class: "dx-seed", d: linePath(xs, row, x, y) }));
         const theory = panel.theory.map((label, i) => theoryAt && { label, part: slice(theoryAt.pack, `theory:${panel.name}:${i}`, theoryAt.index) }).filter(Boolean);
         for (const { label, part } of theory) drawTheory(frame, drawn, labels, label, part);
@@ -311,6 +323,15 @@ var DescentExplorer = (() => {
         return summary(panel, seeds, theory);
       });
     }
+
+    /** A kept run's letter on its curve, each at a place of its own. */
+    function letterAt(frame, labels, letter, ys) {
+      const seen = xs.map((_, i) => i).filter((i) => y_inside(frame, ys[i]));
+      const i = seen[Math.floor((0.25 + 0.17 * "ABCD".indexOf(letter)) * seen.length)];
+      if (i !== undefined) labels.append(text(x(xs[i]), frame.y(ys[i]) + 4, "dx-note dx-letter", letter, { "text-anchor": "middle" }));
+    }
+
+    const y_inside = (frame, value) => frame.y(value) >= frame.top && frame.y(value) <= frame.bottom;
 
     function drawTheory(frame, drawn, labels, label, part) {
       const { y, top, bottom, left, right } = frame;
@@ -493,28 +514,61 @@ var DescentExplorer = (() => {
 
   // ---- the figure -------------------------------------------------------------------------
 
-  /** Builds the figure inside `figure`. `host` is {} in a static page; a kernel gives live, select, train, slots. */
+  /** Builds the figure inside `figure`. `host.unpack()` gives the package, if there is one; a kernel gives live, select, train, slots. */
   function mount(figure, spec, grid, host = {}) {
     const id = `dx${++mounted}`;
     const pack = { arrays: spec.arrays, grid };
     const trained = []; // runs the reader asked for: {setting, pack}
     const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.start]));
-    let theoryHere = null, status = { state: "idle" }, clock = null, width = 0;
+    const page = spec.page && host.unpack && DescentTraining.available() ? spec.page : null;
+    let trainer = page && DescentTraining.makeTrainer(host.unpack, () => redraw(), trainingFailed);
+    let theoryHere = null, status = { state: "idle" }, clock = null, width = 0, drawn = null, seed = page && page.seeds[0];
 
     const output = node("output", { class: "dx-readout", "aria-live": "polite" });
     const message = node("span", { class: "dx-status", role: "status" });
-    const button = host.live ? node("button", { type: "button", class: "dx-train" }, "Train here") : null;
+    const mark = node("span", { class: "dx-mark", role: "status" });
+    const button = host.live && !page ? node("button", { type: "button", class: "dx-train" }, "Train here") : null;
     const report = (parts) => { output.textContent = [place(), ...parts].filter(Boolean).join("; ") + "."; };
     const view = (spec.kind === "heatmap" ? heatmapView : curvesView)(spec, pack, id, report);
     const widgets = Object.fromEntries(spec.dims.map((dim, i) => {
-      const changed = (p) => { position[dim.name] = p; redraw(); if (host.select) host.select(setting()); };
-      return [dim.name, dim.kind === "choice" ? makeChoice(dim, `${id}-${i}`, changed) : makeSlider(dim, `${id}-${i}`, host.live && dim.fine, changed)];
+      const changed = (p) => { position[dim.name] = p; if (trainer) trainer.start(); redraw(); if (host.select) host.select(setting()); };
+      const free = Boolean(page && dim.range);
+      return [dim.name, dim.kind === "choice" ? makeChoice(dim, `${id}-${i}`, changed)
+        : makeSlider(dim, `${id}-${i}`, free || (host.live && dim.fine), ends(dim, free), changed)];
     }));
 
     const setting = () => Object.fromEntries(spec.dims.map((dim) => [dim.name, valueAt(dim, position[dim.name])]));
     const words = (values) => spec.dims.filter((dim) => dim.name in values).map((dim) => `${named(dim)} = ${format(values[dim.name])}`).join(", ");
     const place = () => words(setting());
     const same = (a, b) => Object.keys(a).every((name) => a[name] === b[name]);
+    const seeds = () => (seed === page.seeds[0] ? page.seeds : page.seeds.map((_, i) => seed + i));
+    const asked = () => ({ ...page.fixed, ...setting(), seeds: seeds() });
+
+    /** A run of the trainer as a pack, at the steps that are drawn. */
+    function packed(run) {
+      if (run.whole) return run.whole;
+      const steps = trainer.steps, drawnSteps = spec.axes[0].values, columns = page.columns || (page.columns = drawnSteps.map((v) => steps.indexOf(v)));
+      const arrays = [], values = [], k = page.seeds.length;
+      const put = (name, dims, shape, list) => { arrays.push({ name, dims, shape, offset: values.length }); for (const v of list) values.push(v); };
+      for (const { name } of spec.panels) {
+        put(name, ["seed", "step"], [k, columns.length], page.seeds.flatMap((_, i) => columns.map((c) => run.curves[name][i * steps.length + c])));
+      }
+      if (run.diverged_at) put("diverged_at", ["seed"], [k], run.diverged_at);
+      const packed = { arrays, grid: Float32Array.from(values) };
+      if (run.done) run.whole = packed;
+      return packed;
+    }
+
+    function trainingFailed(text, fatal) {
+      message.className = "dx-status dx-error";
+      message.textContent = fatal ? `this page cannot train here (${text}); the sliders stay on what was trained when it was made` : text;
+      if (fatal) {
+        trainer = null;
+        seed = page.seeds[0];
+        for (const dim of spec.dims) position[dim.name] = clamp(Math.round(position[dim.name]), 0, dim.values.length - 1);
+      }
+      redraw();
+    }
 
     /** The run to draw: the one at the setting, else the nearest one that was trained. */
     function resolve() {
@@ -522,6 +576,14 @@ var DescentExplorer = (() => {
       for (const dim of spec.dims) index[dim.name] = clamp(Math.round(position[dim.name]), 0, dim.values.length - 1);
       const onGrid = spec.dims.every((dim) => dim.values.includes(now[dim.name]));
       if (onGrid) for (const dim of spec.dims) index[dim.name] = dim.values.indexOf(now[dim.name]);
+      if (trainer && !(onGrid && seed === page.seeds[0])) {
+        trainer.ask(asked());
+        const run = trainer.find(asked());
+        if (run) return { at: { pack: packed(run), index: {} }, exact: run.done, run };
+        if (drawn) return { at: drawn, exact: false };
+        return { at: { pack, index }, exact: false };
+      }
+      if (trainer) trainer.cancel();
       const own = trained.find((run) => same(run.setting, now));
       if (onGrid || own) return { at: { pack: own && !onGrid ? own.pack : pack, index }, exact: true };
       const nearest = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.values[index[dim.name]]]));
@@ -532,17 +594,33 @@ var DescentExplorer = (() => {
     }
 
     function redraw() {
-      const now = setting(), { at, exact, nearest } = resolve();
+      const now = setting(), { at, exact, nearest, run } = resolve();
       const exactTheory = theoryHere && same(theoryHere.setting, now) ? { pack: theoryHere.pack, index: {} } : null;
       for (const dim of spec.dims) widgets[dim.name].show(position[dim.name]);
-      const parts = view.draw(at, !exact, exact ? at : exactTheory, now);
+      const under = run && !exact && drawn ? [{ at: drawn, cls: "dx-under" }] : [];
+      const parts = view.draw(at, !exact && !run, run ? exactTheory : exact ? at : exactTheory, now, under);
+      if (exact) drawn = at;
+      if (page) mark.replaceChildren(...marked(run, exact));
       if (exact) {
         report([...parts, spec.kind === "curves" ? divergence(at, spec.axes[0], now.step).words : ""]);
+      } else if (trainer) {
+        report(["training"]);
       } else {
         report([`not trained yet, faded: the nearest run, ${words(nearest)}`]);
       }
       figure.dataset.state = exact ? "exact" : "nearest";
       if (button) button.disabled = exact || status.state === "training";
+    }
+
+    /** Where the drawn curves come from, in words. */
+    function marked(run, exact) {
+      if (!exact) return ["training here …"];
+      if (!run) return ["trained when this page was made"];
+      const whose = run.sensitive === undefined ? "" : run.sensitive ? "this run" : "the notebook’s run";
+      const why = run.sensitive
+        ? "This run: a change of the setting by one part in a million changes the curve by more than 0.01 %, so rounding does, too; the notebook would draw another one."
+        : "The notebook’s run: a change of the setting by one part in a million changes the curve by less than 0.01 %; the notebook draws the same one.";
+      return [`trained here, ${format(run.step)} steps in ${format(Math.max(Math.round(run.ms), 1))} ms${whose && ": "}`, whose && node("span", { class: "dx-whose", title: why }, whose)].filter(Boolean);
     }
 
     function showStatus(next) {
@@ -566,7 +644,7 @@ var DescentExplorer = (() => {
     }));
     figure.classList.add("dx-ready");
     figure.replaceChildren(...[area, spec.dims.length ? controls : null,
-      node("div", { class: "dx-foot" }, node("div", { class: "dx-says" }, output, spec.note ? node("span", { class: "dx-thinned" }, spec.note) : null, message), button),
+      node("div", { class: "dx-foot" }, node("div", { class: "dx-says" }, output, page ? mark : null, spec.note ? node("span", { class: "dx-thinned" }, spec.note) : null, message), button),
       caption].filter(Boolean));
     if (button) button.addEventListener("click", () => host.train(setting()));
 
@@ -580,6 +658,13 @@ var DescentExplorer = (() => {
     const observer = new ResizeObserver(resize);
     observer.observe(area);
     resize();
+    const idle = window.requestIdleCallback || ((f) => setTimeout(f, 200));
+    const near = page && new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      near.disconnect();
+      idle(() => trainer && trainer.start());
+    }, { rootMargin: "200px" });
+    if (near) near.observe(figure);
 
     return {
       setting,
@@ -601,7 +686,7 @@ var DescentExplorer = (() => {
       setTheory(theory) { theoryHere = theory; redraw(); },
       showStatus,
       redraw,
-      destroy() { observer.disconnect(); clearInterval(clock); },
+      destroy() { observer.disconnect(); if (near) near.disconnect(); if (trainer) trainer.stop(); clearInterval(clock); },
     };
   }
 
@@ -616,8 +701,10 @@ var DescentExplorer = (() => {
 
   function mountStatic(figure) {
     if (figure.descentExplorer) return figure.descentExplorer;
-    figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), decode(figure.dataset.grid));
-    figure.removeAttribute("data-grid"); // decoded; no need to keep the text
+    const content = figure.dataset.package;
+    const host = content ? { unpack: () => JSON.parse(content) } : {};
+    figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), decode(figure.dataset.grid), host);
+    for (const name of ["data-grid", "data-package"]) figure.removeAttribute(name); // no need to keep the text
     return figure.descentExplorer;
   }
 
@@ -647,6 +734,7 @@ var DescentExplorer = (() => {
       }
       const chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), {
         live: model.get("_live"),
+        unpack: () => model.get("_package"),
         slots,
         select(values) { model.set("selection", values); model.save_changes(); },
         train(values) { model.send({ type: "train", setting: values }); },

@@ -2,7 +2,9 @@
 
 `explore(dataset, ...)` returns an ipywidgets widget. Beside the widget its output carries the
 whole grid as base64 float32 in plain HTML, so that the page built from a stored notebook moves
-the same sliders with no kernel behind it. One script, `explore.js`, draws both.
+the same sliders with no kernel behind it. One script, `explore.js`, draws both. Where
+`descent.browser` can compile what the Dataset's sweep trained, the output carries that as well, and
+the page trains any setting by itself (`training.js`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import itertools
 import json
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,12 +27,14 @@ import traitlets
 import xarray as xr
 
 from . import quantities
+from .browser import Package, Unsupported
+from .browser import compile as browser_compile
 
 #: Curves with more points than this are thinned, and the figure says so.
 MAX_POINTS = 400
 
 _HERE = Path(__file__).parent
-_CORE = (_HERE / "explore.js").read_text(encoding="utf-8")
+_CORE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("training.js", "explore.js"))
 
 
 def _style() -> str:
@@ -136,6 +141,7 @@ class Explorer(anywidget.AnyWidget):
     _esm = _CORE + "\nexport default DescentExplorer.widget;\n"
     _css = _style()
     _spec = traitlets.Dict().tag(sync=True)
+    _package = traitlets.Dict().tag(sync=True)
     _grid = traitlets.Bytes().tag(sync=True)
     _live = traitlets.Bool(False).tag(sync=True)
     _runs = traitlets.List().tag(sync=True)
@@ -144,14 +150,16 @@ class Explorer(anywidget.AnyWidget):
     _slots = traitlets.Dict().tag(sync=True, **ipywidgets.widget_serialization)
     selection = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, source: xr.Dataset, ds: xr.Dataset, plan: _Plan, spec: dict, train, controls: dict):
+    def __init__(self, source: xr.Dataset, ds: xr.Dataset, plan: _Plan, spec: dict, train, controls: dict, package: dict):
         arrays, grid = plan.pack(ds)
         self._source, self._ds, self._plan, self._train_function, self.runs = source, ds, plan, train, []
         self._dims = {dim["name"]: dim for dim in spec["dims"]}
         start = {name: dim["values"][dim["start"]] for name, dim in self._dims.items()}
         live = train is not None and any(dim["fine"] for dim in spec["dims"])
         layout = ipywidgets.Layout(flex="1 1 auto", min_width="280px")  # fills what a box leaves it
-        super().__init__(_spec=spec | {"arrays": arrays}, _grid=grid, _live=live, selection=start, layout=layout)
+        super().__init__(
+            _spec=spec | {"arrays": arrays}, _grid=grid, _package=package, _live=live, selection=start, layout=layout
+        )
         self.on_msg(self._receive)
         self.observe(self._follow_theory, "selection")
         for name, control in controls.items():
@@ -168,6 +176,7 @@ class Explorer(anywidget.AnyWidget):
         if name not in self._dims:
             raise traitlets.TraitError(f"no slider {name!r}; allowed: {', '.join(self._dims) or 'none'}")
         dim, allowed = self._dims[name], self._dims[name]["values"]
+        between = dim.get("range") or ((allowed[0], allowed[-1]) if dim["fine"] and self._live else None)
         if dim["kind"] == "choice":
             if value in allowed:
                 return value
@@ -176,9 +185,9 @@ class Explorer(anywidget.AnyWidget):
             for known in allowed:
                 if math.isclose(value, known, rel_tol=1e-9):
                     return known
-            if dim["fine"] and self._live and allowed[0] < value < allowed[-1]:
+            if between and between[0] <= value <= between[1]:
                 return int(round(value)) if dim["integer"] else float(value)
-        between = f"{allowed[0]} to {allowed[-1]}" if dim["fine"] and self._live else ", ".join(map(str, allowed))
+        between = f"{between[0]} to {between[1]}" if between else ", ".join(map(str, allowed))
         raise traitlets.TraitError(f"{name} = {value!r}; allowed: {between}")
 
     def _off_grid(self, setting: dict) -> bool:
@@ -238,8 +247,9 @@ class Explorer(anywidget.AnyWidget):
         spec = json.dumps(self._spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         grid = base64.b64encode(self._grid).decode("ascii")
         caption, alt = html.escape(self._spec["caption"]), html.escape(self._spec["alt"])
+        package = f' data-package="{html.escape(json.dumps(self._package, sort_keys=True))}"' if self._package else ""
         return (
-            f'<figure class="descent-explorer" data-spec="{html.escape(spec)}" data-grid="{grid}">\n'
+            f'<figure class="descent-explorer" data-spec="{html.escape(spec)}" data-grid="{grid}"{package}>\n'
             f'<p class="dx-fallback" role="img" aria-label="{alt}">{alt} '
             "(The sliders need JavaScript, or a kernel that runs this cell.)</p>\n"
             f"<figcaption>{caption}</figcaption>\n</figure>"
@@ -272,6 +282,7 @@ def explore(
     limits: dict[str, tuple[float, float]] | None = None,
     start: dict | None = None,
     train=None,
+    browser: bool | None = None,
 ) -> Explorer:
     """A figure of `ds` with a slider for each swept hyperparameter.
 
@@ -297,6 +308,9 @@ def explore(
         train: `train(ds, **setting) -> Dataset` for values off the grid; default `descent.retrain`,
             if `ds` has a recipe.
 
+        browser: whether the page trains settings off the grid itself, with what `descent.browser`
+            compiles of `ds`'s sweep. None: if that is possible. True: an error says why it is not.
+
     Curves of more than `MAX_POINTS` points keep every k-th, and the figure says so. Axes are
     the same at all positions of the sliders; values beyond them are cut off.
 
@@ -304,6 +318,7 @@ def explore(
         TypeError: `ds` is not a Dataset, a theory cannot be called, a control is not a widget.
         ValueError: an unknown variable or dimension, a missing caption or alt text, a theory
             that fails; the message names the value and what is allowed.
+        descent.browser.Unsupported, ImportError: with `browser=True`, the page cannot train this.
     """
     if not isinstance(ds, xr.Dataset):
         raise TypeError(f"explore() draws an xarray.Dataset, got {type(ds).__name__}")
@@ -386,7 +401,110 @@ def explore(
             raise TypeError(f"controls[{name!r}] = {control!r}; allowed: an ipywidgets control with a value")
     if train is None and "recipe_id" in ds.attrs:
         from .sweep import retrain as train
-    return Explorer(source, ds, plan, spec, train, controls or {})
+    package = {}
+    if browser is not False:
+        try:
+            compiled = _compile(source, plan)
+        except (Unsupported, ImportError):
+            if browser:
+                raise
+        else:
+            package, spec["page"] = compiled.json(), _page(source, plan, compiled.description)
+            for dim in spec["dims"]:
+                if "min" in (rule := compiled.description["hyperparameters"][dim["name"]]):
+                    dim["range"] = _reach(dim, rule)
+    return Explorer(source, ds, plan, spec, train, controls or {}, package)
+
+
+# -- training in the page ----------------------------------------------------------------
+
+#: (recipe, seeds) -> what was compiled of it, or why it was not
+_packages: dict[tuple, Package | Unsupported] = {}
+
+
+def _compile(ds: xr.Dataset, plan: _Plan) -> Package:
+    """What trains the networks of `ds` in a page, checked against `ds`.
+
+    Raises:
+        Unsupported: the page cannot train it, or would draw something else than `ds` holds.
+        ImportError: the C compiler is not installed.
+    """
+    from .sweep import _recipes
+
+    if plan.kind != "curves" or plan.axes != ["step"]:
+        raise Unsupported("another figure than curves over steps")
+    if ds.attrs.get("recipe_id") not in _recipes:
+        raise Unsupported("a Dataset that sweep() has not made in this process")
+    if "seed" not in ds.coords:
+        raise Unsupported("a Dataset without its seeds")
+    task, arguments = _recipes[ds.attrs["recipe_id"]]
+    key = ds.attrs["recipe_id"], tuple(np.atleast_1d(ds.seed.values).tolist())
+    if key not in _packages:
+        try:
+            _packages[key] = browser_compile(task, arguments | {"seed": list(key[1])})
+        except Unsupported as error:
+            _packages[key] = error
+    if isinstance(_packages[key], Unsupported):
+        raise _packages[key]
+    _compare(ds, plan, _packages[key])
+    return _packages[key]
+
+
+def _compare(ds: xr.Dataset, plan: _Plan, package: Package) -> None:
+    """Hold a package to the Dataset: the same grid, and the same values at the first two records of one run.
+
+    A Dataset keeps its recipe when it is cut, joined to others or calculated with.
+
+    Raises:
+        Unsupported: they differ.
+    """
+    recipe, d = json.loads(ds.attrs["recipe"]), package.description
+    allowed = {name: recipe[name] if isinstance(recipe[name], list) else [recipe[name]] for name in recipe}
+    for name in {*plan.sliders, *plan.fixed}:
+        values = np.atleast_1d(ds[name].values).tolist()
+        if name not in recipe or not all(_listed(value, allowed[name]) for value in values):
+            raise Unsupported(f"{name} = {values}, which the Dataset's recipe does not have")
+    for name, found in {"hyperparameter": [*plan.sliders], "quantity": plan.variables}.items():
+        known = [*d["hyperparameters"]] if name == "hyperparameter" else d["record"]
+        if missing := [each for each in found if each not in known]:
+            raise Unsupported(f"the {name} {missing[0]!r}")
+    steps = ds.step.values.tolist()
+    if not set(steps) <= set(d["record_steps"]):
+        raise Unsupported("steps at which the sweep did not record")
+    first = ds.isel({str(dim): 0 for dim in ds.dims if dim in d["hyperparameters"]})
+    setting = {name: first[name].item() for name in d["hyperparameters"]} | {"seeds": np.atleast_1d(ds.seed.values).tolist()}
+    few = [t for t in d["record_steps"] if t <= steps[:2][-1]]
+    run = replace(package, description=d | {"steps": few[-1], "record_steps": few}).run(setting)
+    for name in plan.variables:
+        here = run[name][:, [few.index(t) for t in steps[:2]]]
+        there = plan._arrange(first[name]).values[:, :2]
+        if not np.allclose(here, there, rtol=1e-3, atol=1e-6 * np.nanmax(np.abs(there), initial=0), equal_nan=True):
+            raise Unsupported(f"{name}: its values are not those that the sweep recorded")
+
+
+def _listed(value, values: list) -> bool:
+    return any(value == each or isinstance(each, Mapping) and value == each["name"] for each in values)
+
+
+def _page(ds: xr.Dataset, plan: _Plan, description: dict) -> dict:
+    """What the page has to add to the sliders' values: the seeds, and what has been chosen with `ds.sel`."""
+    fixed = {name: plan.fixed[name] for name in description["hyperparameters"] if name not in plan.sliders}
+    return {"seeds": np.atleast_1d(ds.seed.values).tolist(), "fixed": fixed}
+
+
+def _reach(dim: dict, rule: dict) -> list[float]:
+    """The range of a slider that is not bound to its grid: half an interval more at either end, if that is allowed."""
+    values, log = dim["values"], dim["log"] and dim["values"][0] > 0
+
+    def beyond(end: float, inner: float) -> float:
+        return end * (end / inner) ** 0.5 if log else end + (end - inner) / 2
+
+    low, high = beyond(*values[:2]), beyond(*values[:-3:-1])
+    if dim["integer"]:
+        low, high = math.ceil(low), math.floor(high)
+    else:
+        low, high = float(f"{low:.2g}"), float(f"{high:.2g}")
+    return [min(values[0], max(low, rule["min"])), max(values[-1], min(high, rule["max"]))]
 
 
 def _among(argument: str, value, allowed) -> None:

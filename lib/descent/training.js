@@ -1,0 +1,133 @@
+/* Training in the page: what a slider figure that carries a package (see descent.browser) does beyond its grid.
+ *
+ * Nothing here draws. `makeTrainer` keeps a worker that trains one setting at a time and remembers what it has trained;
+ * the functions below it write a setting as a link, runs as CSV and a drawing as a file.
+ */
+var DescentTraining = (() => {
+  "use strict";
+  // A run is called sensitive if a change of its first hyperparameter by one part in a million changes the loss that it
+  // records by more than the agreement with the notebook that other runs have.
+  const NUDGE = 1e-6, AGREEMENT = 1e-4;
+  const REMEMBERED = 100; // runs
+
+  const available = () => [window.Worker, window.WebAssembly, window.DecompressionStream].every(Boolean);
+
+  const keyOf = (setting) => JSON.stringify(Object.entries(setting).sort());
+
+  /** Whether two curves differ by more than the agreement anywhere; where only one has a value, they do. */
+  const differ = (a, b) => a.some((v, i) => (Number.isNaN(v) ? !Number.isNaN(b[i]) : !(Math.abs(v - b[i]) <= AGREEMENT * Math.max(Math.abs(v), Math.abs(b[i])))));
+
+  /** A setting next to this one, or null if nothing in it can be moved by a little. */
+  function nudged(setting, rules) {
+    const name = Object.keys(rules).find((n) => !rules[n].choices && !rules[n].integer && setting[n] > 0);
+    if (!name) return null;
+    const up = setting[name] * (1 + NUDGE);
+    return { ...setting, [name]: up <= rules[name].max ? up : setting[name] * (1 - NUDGE) };
+  }
+
+  /** Trains what `ask` wants. `unpack` gives the package; `changed` is called when there is something new to draw,
+   * `failed(message, fatal)` when a run, or the worker, cannot go on. A run has `key, setting, curves, step, diverged_at`
+   * and, once it is `done`, `ms` and soon `sensitive`. */
+  function makeTrainer(unpack, changed, failed) {
+    const finished = new Map();
+    let worker = null, ready = false, description = null, serial = 0;
+    let wanted = null; // {key, setting} of the latest question
+    let running = null; // the run in the worker; with `of`, the neighbour of a finished run
+    let latest = null; // the run with the newest curves
+
+    function start() {
+      if (worker) return;
+      try {
+        const content = unpack();
+        description = content.description;
+        const address = URL.createObjectURL(new Blob([content.worker], { type: "text/javascript" }));
+        worker = new Worker(address);
+        worker.onmessage = ({ data }) => { if (data.type === "ready") URL.revokeObjectURL(address); receive(data); };
+        worker.onerror = (event) => stop(event.message);
+        worker.postMessage({ type: "load", package: content });
+      } catch (error) {
+        stop(error.message);
+      }
+    }
+
+    function stop(message) {
+      if (worker) worker.terminate();
+      worker = {}; // there is no second attempt
+      ready = false;
+      wanted = running = null;
+      if (message !== undefined) failed(message, true);
+    }
+
+    function send(run) {
+      running = { id: ++serial, curves: null, step: 0, reported: false, done: false, ...run };
+      worker.postMessage({ type: "train", id: running.id, setting: running.setting });
+    }
+
+    /** A run gives way to the next one once it has been seen, or else a slider that never rests would show nothing. */
+    function next() {
+      if (!ready || !wanted || (running && !running.of && (running.key === wanted.key || !running.reported))) return;
+      send(wanted);
+    }
+
+    const handlers = {
+      ready() { ready = true; next(); },
+      progress(data) {
+        if (running.of) return;
+        Object.assign(running, { curves: data.curves, step: data.step, reported: true });
+        latest = running;
+        changed();
+        next();
+      },
+      done(data) {
+        const run = Object.assign(running, { curves: data.curves, step: data.step, ms: data.ms, diverged_at: data.diverged_at, done: true });
+        running = null;
+        if (run.of) {
+          const names = description.record.includes("loss") ? ["loss"] : description.record;
+          run.of.sensitive = names.some((name) => differ(run.of.curves[name], run.curves[name]));
+        } else {
+          latest = run;
+          finished.set(run.key, run);
+          if (finished.size > REMEMBERED) finished.delete(finished.keys().next().value);
+        }
+        changed();
+        if (wanted && finished.has(wanted.key)) wanted = null;
+        if (wanted) next();
+        else if (!run.of) check(run);
+      },
+      cancelled() { running = null; next(); },
+      error(data) { running = wanted = null; failed(data.message, false); },
+    };
+
+    function check(run) {
+      const setting = nudged(run.setting, description.hyperparameters);
+      if (setting) send({ of: run, key: null, setting });
+      else { run.sensitive = true; changed(); }
+    }
+
+    function receive(data) {
+      if (data.type === "error" && !ready) stop(data.message);
+      else if (data.type === "ready" || (running && data.id === running.id)) handlers[data.type](data);
+    }
+
+    return {
+      start,
+      stop,
+      /** The finished run at a setting, or the newest of what is being trained for it; undefined before there is any. */
+      find: (setting) => finished.get(keyOf(setting)) || (wanted && wanted.key === keyOf(setting) && latest && !latest.done ? latest : undefined),
+      ask(setting) {
+        const key = keyOf(setting);
+        if (finished.has(key) || (wanted && wanted.key === key)) return;
+        wanted = { key, setting };
+        next();
+      },
+      cancel() {
+        if (!wanted && !running) return;
+        wanted = null;
+        if (running && !running.of) worker.postMessage({ type: "cancel" });
+      },
+      get steps() { return description.record_steps; },
+    };
+  }
+
+  return { available, makeTrainer };
+})();
