@@ -134,6 +134,23 @@ var DescentExplorer = (() => {
   /** The positions at the ends of a slider: those of the grid, or of the range in which the page can train. */
   const ends = (dim, free) => (free ? [Math.ceil(100 * positionOf(dim, dim.range[0])) / 100, Math.floor(100 * positionOf(dim, dim.range[1])) / 100] : [0, dim.values.length - 1]);
 
+  /** A table's line at `at` (dimension -> position or choice), linear between its nodes: a value, or one for each x. */
+  function interpolate(pack, name, { nodes, log }, dims, at) {
+    const [f, g] = log ? [Math.log, Math.exp] : [Number, Number];
+    const array = pack.arrays.find((a) => a.name === name), inner = array.shape.slice(Object.keys(nodes).length);
+    const size = inner.reduce((a, b) => a * b, 1);
+    const line = (names, index) => {
+      if (!names.length) return Float64Array.from(slice(pack, name, index).values, f);
+      const [first, ...rest] = names, dim = dims.find((d) => d.name === first), list = nodes[first];
+      if (dim.kind === "choice") return line(rest, { ...index, [first]: list.indexOf(at[first]) });
+      const places = list.map((v) => positionOf(dim, v)), i = clamp(places.findIndex((p) => p >= at[first]) - 1, 0, list.length - 2);
+      const t = clamp((at[first] - places[i]) / (places[i + 1] - places[i]), 0, 1);
+      const [low, high] = [i, i + 1].map((k) => line(rest, { ...index, [first]: k }));
+      return low.map((v, k) => v + t * (high[k] - v));
+    };
+    return { dims: array.dims.slice(Object.keys(nodes).length), shape: inner, size, values: Float32Array.from(line(Object.keys(nodes), {}), g) };
+  }
+
   /** The part of an array that is left when the dimensions named in `index` are fixed; they lead. */
   function slice(pack, name, index) {
     const array = pack.arrays.find((a) => a.name === name);
@@ -307,7 +324,7 @@ var DescentExplorer = (() => {
           if (other.letter) letterAt(frame, labels, other.letter, ys);
         }
         if (seeds.length > 1) for (const row of seeds) drawn.append(node("path", { class: "dx-seed", d: linePath(xs, row, x, y) }));
-        const theory = panel.theory.map((label, i) => theoryAt && { label, part: slice(theoryAt.pack, `theory:${panel.name}:${i}`, theoryAt.index) }).filter(Boolean);
+        const theory = panel.theory.map((label, i) => theoryAt && { label, part: slice(theoryAt.pack, `theory:${panel.name}:${i}`, theoryAt.index) }).filter((line) => line && line.part);
         for (const { label, part } of theory) drawTheory(frame, drawn, labels, label, part);
         drawn.append(node("path", { class: "dx-median", d: linePath(xs, median, x, y) }));
         if (Number.isFinite(last(median))) {
@@ -523,6 +540,7 @@ var DescentExplorer = (() => {
     const page = spec.page && host.unpack && DescentTraining.available() ? spec.page : null;
     let trainer = page && DescentTraining.makeTrainer(host.unpack, () => redraw(), trainingFailed);
     let theoryHere = null, status = { state: "idle" }, clock = null, width = 0, drawn = null, seed = page && page.seeds[0];
+    let kept = []; // runs to compare with: {letter, at, cls, setting, seeds, words}
 
     const output = node("output", { class: "dx-readout", "aria-live": "polite" });
     const message = node("span", { class: "dx-status", role: "status" });
@@ -595,12 +613,15 @@ var DescentExplorer = (() => {
 
     function redraw() {
       const now = setting(), { at, exact, nearest, run } = resolve();
-      const exactTheory = theoryHere && same(theoryHere.setting, now) ? { pack: theoryHere.pack, index: {} } : null;
+      const exactTheory = theoryHere && same(theoryHere.setting, now) ? { pack: theoryHere.pack, index: {} } : trainer ? tabulated(now) : null;
       for (const dim of spec.dims) widgets[dim.name].show(position[dim.name]);
       const under = run && !exact && drawn ? [{ at: drawn, cls: "dx-under" }] : [];
-      const parts = view.draw(at, !exact && !run, run ? exactTheory : exact ? at : exactTheory, now, under);
+      const parts = view.draw(at, !exact && !run, exact && !run ? at : exactTheory, now, [...kept, ...under]);
       if (exact) drawn = at;
-      if (page) mark.replaceChildren(...marked(run, exact));
+      if (page) {
+        mark.replaceChildren(...marked(run, exact));
+        tools.show(exact);
+      }
       if (exact) {
         report([...parts, spec.kind === "curves" ? divergence(at, spec.axes[0], now.step).words : ""]);
       } else if (trainer) {
@@ -612,6 +633,18 @@ var DescentExplorer = (() => {
       if (button) button.disabled = exact || status.state === "training";
     }
 
+    /** The theory lines between the values of the grid, of which the package has tables. */
+    function tabulated(now) {
+      const at = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.kind === "choice" ? now[dim.name] : positionOf(dim, now[dim.name])]));
+      const arrays = [], values = [];
+      for (const [name, table] of Object.entries(page.tables)) {
+        const line = interpolate(pack, name, table, spec.dims, at);
+        arrays.push({ name: name.replace("table", "theory"), dims: line.dims, shape: line.shape, offset: values.length });
+        values.push(...line.values);
+      }
+      return { pack: { arrays, grid: Float32Array.from(values) }, index: {} };
+    }
+
     /** Where the drawn curves come from, in words. */
     function marked(run, exact) {
       if (!exact) return ["training here …"];
@@ -621,6 +654,77 @@ var DescentExplorer = (() => {
         ? "This run: a change of the setting by one part in a million changes the curve by more than 0.01 %, so rounding does, too; the notebook would draw another one."
         : "The notebook’s run: a change of the setting by one part in a million changes the curve by less than 0.01 %; the notebook draws the same one.";
       return [`trained here, ${format(run.step)} steps in ${format(Math.max(Math.round(run.ms), 1))} ms${whose && ": "}`, whose && node("span", { class: "dx-whose", title: why }, whose)].filter(Boolean);
+    }
+
+    /** Seed, comparison, link and files: what a figure that trains has below its sliders. */
+    function makeTools() {
+      const few = page.seeds.length, action = (label, title, act) => {
+        const it = node("button", { type: "button", class: "dx-tool", title }, label);
+        it.addEventListener("click", act);
+        return it;
+      };
+      const field = node("input", { type: "number", id: `${id}-seed`, min: 0, max: page.last_seed, step: 1, value: seed, "data-lm-suppress-shortcuts": "true" });
+      field.addEventListener("change", () => { setSeed(Number(field.value)); redraw(); });
+      const shown = () => ({ at: drawn, setting: setting(), seeds: seeds(), words: place() + (seed === page.seeds[0] ? "" : `, ${few > 1 ? "seeds from" : "seed"} ${seed}`) });
+      const list = node("ul", { class: "dx-kept-list" });
+      const keep = action("Keep to compare", "Keep this run in the figure while the sliders move", () => {
+        const letter = [..."ABCD"].find((l) => !kept.some((run) => run.letter === l));
+        kept = [...kept, { ...shown(), letter, cls: "dx-kept" }];
+        listKept();
+      });
+      const link = host.number && action("Copy link", "Copy a link to this setting", () => {
+        const hash = DescentTraining.writeHash(host.number, { ...setting(), seed });
+        history.replaceState(history.state, "", hash);
+        const say = (words) => { message.className = "dx-status"; message.textContent = words; };
+        const text = location.href;
+        (navigator.clipboard ? navigator.clipboard.writeText(text) : Promise.reject())
+          .then(() => say("The link is copied, and in the address bar."), () => say("The link is in the address bar."));
+      });
+      const files = [
+        action("CSV", "Download these curves as a table (CSV)", () => DescentTraining.download("curves.csv", "text/csv", table([...kept, shown()]))),
+        action("SVG", "Download this figure as a drawing (SVG)", () => {
+          const lines = [...kept.map((run) => `${run.letter}: ${run.words}`), `${shown().words}: ${mark.textContent}`];
+          const paper = getComputedStyle(figure).getPropertyValue("--x-paper");
+          DescentTraining.download("figure.svg", "image/svg+xml", DescentTraining.standalone(view.element, spec.alt, lines, paper));
+        }),
+      ];
+      function listKept() {
+        list.replaceChildren(...kept.map((run) => {
+          const drop = action("×", "", () => { kept = kept.filter((other) => other !== run); listKept(); keep.focus(); });
+          drop.setAttribute("aria-label", `Remove run ${run.letter}`);
+          return node("li", {}, node("b", {}, run.letter), ` ${run.words} `, drop);
+        }));
+        redraw();
+      }
+      const table = (runs) => DescentTraining.csv([...spec.dims.map((dim) => dim.name), "seed", "step", ...spec.panels.map((panel) => panel.name)],
+        runs.flatMap((run) => {
+          const curves = spec.panels.map((panel) => rows(slice(run.at.pack, panel.name, run.at.index)));
+          return run.seeds.flatMap((s, k) => spec.axes[0].values.map((t, i) => [...spec.dims.map((dim) => run.setting[dim.name]), s, t, ...curves.map((c) => c[k][i])]));
+        }));
+      return {
+        element: node("div", { class: "dx-tools" },
+          node("span", { class: "dx-seed-field" }, node("label", { for: field.id }, few > 1 ? `first of ${few} seeds` : "seed"), field), keep, link, ...files),
+        list,
+        show(exact) {
+          field.value = seed;
+          for (const it of [keep, ...files]) it.disabled = !exact;
+          keep.disabled ||= kept.length === 4;
+          field.disabled = !trainer;
+        },
+      };
+    }
+
+    const setSeed = (value) => { if (Number.isInteger(value)) seed = clamp(value, 0, page.last_seed); };
+
+    /** Goes to the setting of the page's address, if that is for this figure. */
+    function follow() {
+      const seedDim = { name: "seed", values: [0, page.last_seed], integer: true };
+      const asked = trainer && DescentTraining.readHash(location.hash, host.number, [...spec.dims, seedDim]);
+      if (!asked) return;
+      for (const dim of spec.dims) if (dim.name in asked) position[dim.name] = positionOf(dim, asked[dim.name]);
+      if ("seed" in asked) setSeed(asked.seed);
+      figure.scrollIntoView({ block: "nearest" });
+      redraw();
     }
 
     function showStatus(next) {
@@ -635,6 +739,7 @@ var DescentExplorer = (() => {
       redraw();
     }
 
+    const tools = page && makeTools();
     const area = node("div", { class: "dx-plot" }, view.element);
     const caption = figure.querySelector("figcaption") || node("figcaption", {}, spec.caption);
     const controls = node("div", { class: "dx-controls" }, ...spec.dims.map((dim) => {
@@ -645,7 +750,7 @@ var DescentExplorer = (() => {
     figure.classList.add("dx-ready");
     figure.replaceChildren(...[area, spec.dims.length ? controls : null,
       node("div", { class: "dx-foot" }, node("div", { class: "dx-says" }, output, page ? mark : null, spec.note ? node("span", { class: "dx-thinned" }, spec.note) : null, message), button),
-      caption].filter(Boolean));
+      page ? tools.list : null, page ? tools.element : null, caption].filter(Boolean));
     if (button) button.addEventListener("click", () => host.train(setting()));
 
     function resize() {
@@ -658,6 +763,10 @@ var DescentExplorer = (() => {
     const observer = new ResizeObserver(resize);
     observer.observe(area);
     resize();
+    if (page && host.number) {
+      window.addEventListener("hashchange", follow);
+      follow();
+    }
     const idle = window.requestIdleCallback || ((f) => setTimeout(f, 200));
     const near = page && new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -686,7 +795,7 @@ var DescentExplorer = (() => {
       setTheory(theory) { theoryHere = theory; redraw(); },
       showStatus,
       redraw,
-      destroy() { observer.disconnect(); if (near) near.disconnect(); if (trainer) trainer.stop(); clearInterval(clock); },
+      destroy() { observer.disconnect(); if (near) near.disconnect(); window.removeEventListener("hashchange", follow); if (trainer) trainer.stop(); clearInterval(clock); },
     };
   }
 
@@ -702,7 +811,7 @@ var DescentExplorer = (() => {
   function mountStatic(figure) {
     if (figure.descentExplorer) return figure.descentExplorer;
     const content = figure.dataset.package;
-    const host = content ? { unpack: () => JSON.parse(content) } : {};
+    const host = content ? { unpack: () => JSON.parse(content), number: 1 + [...document.querySelectorAll("figure.descent-explorer")].indexOf(figure) } : {};
     figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), decode(figure.dataset.grid), host);
     for (const name of ["data-grid", "data-package"]) figure.removeAttribute(name); // no need to keep the text
     return figure.descentExplorer;
@@ -753,6 +862,6 @@ var DescentExplorer = (() => {
     },
   };
 
-  const internals = { format, linearTicks, logTicks, makeScale, tickLabels, linePath, medianCurve, valueAt, positionOf, slice, decode };
+  const internals = { interpolate, format, linearTicks, logTicks, makeScale, tickLabels, linePath, medianCurve, valueAt, positionOf, slice, decode };
   return { mount, mountStatic, start, widget, internals };
 })();

@@ -32,6 +32,8 @@ from .browser import compile as browser_compile
 
 #: Curves with more points than this are thinned, and the figure says so.
 MAX_POINTS = 400
+#: Theory with more values than this in its table is drawn at the grid's positions only.
+MAX_TABLE = 30_000
 
 _HERE = Path(__file__).parent
 _CORE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("training.js", "explore.js"))
@@ -70,14 +72,14 @@ class _Plan:
     theory: dict[str, list] = field(default_factory=dict)  # name -> [(label, function), ...]
     keep: np.ndarray | None = None  # values of x that are drawn, where curves are thinned
 
-    def pack(self, ds: xr.Dataset) -> tuple[list[dict], bytes]:
-        """`_join` of all arrays of `ds`, each of dimensions (sliders it depends on ..., seed, axes ...)."""
+    def pack(self, ds: xr.Dataset, tables: dict[str, xr.DataArray] | None = None) -> tuple[list[dict], bytes]:
+        """`_join` of all arrays of `ds`, each of dimensions (sliders it depends on ..., seed, axes ...), and of `tables`."""
         arrays = {name: ds[name] for name in self.variables}
         if "diverged_at" in ds:
             arrays["diverged_at"] = ds["diverged_at"]
         arrays = {name: self._arrange(array) for name, array in arrays.items()}
         free = {dim: ds[dim].values.tolist() for dim in self.sliders if dim in ds.dims}
-        return _join(arrays | self.evaluate_theory(free, np.asarray(ds[self.axes[-1]].values)))
+        return _join(arrays | self.evaluate_theory(free, np.asarray(ds[self.axes[-1]].values)) | (tables or {}))
 
     def _arrange(self, array: xr.DataArray) -> xr.DataArray:
         if "seed" not in array.dims:
@@ -87,19 +89,78 @@ class _Plan:
 
     def evaluate_theory(self, free: dict[str, list], x: np.ndarray) -> dict[str, xr.DataArray]:
         """Every theory line at every combination of `free`: one value each, or one curve over `x`."""
-        lines = {}
-        for name, pairs in self.theory.items():
-            for number, (label, function) in enumerate(pairs):
-                values = [
-                    _evaluate(name, label, function, self.fixed | dict(zip(free, point)), self.axes[-1], x)
-                    for point in itertools.product(*free.values())
-                ]
-                curve = any(value.ndim for value in values)
-                stacked = np.stack([np.broadcast_to(v, x.shape) if curve else v for v in values])
-                dims = [*free, self.axes[-1]] if curve else [*free]
-                shape = [len(v) for v in free.values()] + ([x.size] if curve else [])
-                lines[f"theory:{name}:{number}"] = xr.DataArray(stacked.reshape(shape), dims=dims)
-        return lines
+        return {f"theory:{name}:{number}": self._line(name, pair, free, x) for name, number, pair in self._lines()}
+
+    def _lines(self):
+        return [(name, number, pair) for name, pairs in self.theory.items() for number, pair in enumerate(pairs)]
+
+    def _line(self, name: str, pair: tuple, free: dict[str, list], x: np.ndarray) -> xr.DataArray:
+        points = [self.fixed | dict(zip(free, point)) for point in itertools.product(*free.values())]
+        values = [_evaluate(name, *pair, point, self.axes[-1], x) for point in points]
+        curve = any(value.ndim for value in values)
+        stacked = np.stack([np.broadcast_to(v, x.shape) if curve else v for v in values])
+        shape = [len(v) for v in free.values()] + ([x.size] if curve else [])
+        return xr.DataArray(stacked.reshape(shape), dims=[*free, self.axes[-1]] if curve else [*free])
+
+    def tabulate_theory(self, dims: list[dict], x: np.ndarray) -> tuple[dict[str, xr.DataArray], dict]:
+        """Tables from which the page draws theory lines between the values of the grid.
+
+        A line has a table only if interpolation between the neighbours of each value gives that value, to a thousandth
+        of the largest one, or of itself where all are positive.
+
+        Returns:
+            Tables "table:<variable>:<number>" over the sliders that the line names, and x for a curve; and of each its
+            `nodes`, a list of values for each of these sliders, and whether to interpolate its logarithm (`log`).
+        """
+        tables, notes = {}, {}
+        for name, number, pair in self._lines():
+            parameters = inspect.signature(pair[1]).parameters.values()
+            every = any(p.kind is p.VAR_KEYWORD for p in parameters)
+            named = [dim for dim in dims if every or dim["name"] in [p.name for p in parameters]]
+            nodes = {dim["name"]: _nodes(dim) if "range" in dim else dim["values"] for dim in named}
+            start = {dim["name"]: [dim["values"][dim["start"]]] for dim in dims}
+            size = self._line(name, pair, start, x).size * math.prod(map(len, nodes.values()))
+            if size > MAX_TABLE or not all("range" in dim or dim["kind"] == "choice" for dim in named):
+                continue
+            table = self._line(name, pair, start | nodes, x)
+            table = table.isel({n: 0 for n in start if n not in nodes})
+            log = bool((table > 0).all())
+            scaled, scale = (np.log(table), 1.0) if log else (table, float(np.abs(table).max()))
+            if all(_smooth(dim, nodes[dim["name"]], scaled, 1e-3 * scale) for dim in named if "range" in dim):
+                tables[f"table:{name}:{number}"] = table
+                notes[f"table:{name}:{number}"] = {"nodes": nodes, "log": log}
+        return tables, notes
+
+
+def _position(dim: dict, values) -> np.ndarray:
+    """Where values lie on the slider: k at the k-th value of the grid, evenly between and beyond, by ratio if `log`."""
+    grid, values = np.array(dim["values"], float), np.asarray(values, float)
+    i = np.clip(np.searchsorted(grid, values, "right") - 1, 0, len(grid) - 2)
+    a, b = grid[i], grid[i + 1]
+    if not dim["log"]:
+        return i + (values - a) / (b - a)
+    ratio = a > 0  # from zero there is none
+    return i + np.where(ratio, np.log(values / np.where(ratio, a, 1)) / np.log(b / np.where(ratio, a, 1)), (values - a) / (b - a))
+
+
+def _nodes(dim: dict) -> list:
+    """Values of a slider at which theory is tabulated: its grid, 16 steps between, the ends of its range."""
+    low, high = dim["range"]
+    grid, values = dim["values"], [low]
+    for a, b in itertools.pairwise(grid):
+        between = np.geomspace(a, b, 17) if dim["log"] and a > 0 else np.linspace(a, b, 17)
+        values += [a, *between[1:-1].tolist()]
+    values += [grid[-1], high]
+    return sorted({round(v) for v in values} if dim["integer"] else set(values))
+
+
+def _smooth(dim: dict, nodes: list, table: xr.DataArray, within: float) -> bool:
+    """Whether each value of a table is what linear interpolation along a slider makes of its neighbours."""
+    at, values = _position(dim, nodes), np.moveaxis(table.values, table.dims.index(dim["name"]), -1)
+    left, middle, right = at[:-2], at[1:-1], at[2:]
+    t = (middle - left) / (right - left)
+    found = values[..., :-2] * (1 - t) + values[..., 2:] * t
+    return bool((np.abs(found - values[..., 1:-1]) <= within).all())
 
 
 def _join(arrays: dict[str, xr.DataArray]) -> tuple[list[dict], bytes]:
@@ -151,7 +212,10 @@ class Explorer(anywidget.AnyWidget):
     selection = traitlets.Dict().tag(sync=True)
 
     def __init__(self, source: xr.Dataset, ds: xr.Dataset, plan: _Plan, spec: dict, train, controls: dict, package: dict):
-        arrays, grid = plan.pack(ds)
+        tables = {}
+        if package:
+            tables, spec["page"]["tables"] = plan.tabulate_theory(spec["dims"], np.asarray(ds[plan.axes[-1]].values))
+        arrays, grid = plan.pack(ds, tables)
         self._source, self._ds, self._plan, self._train_function, self.runs = source, ds, plan, train, []
         self._dims = {dim["name"]: dim for dim in spec["dims"]}
         start = {name: dim["values"][dim["start"]] for name, dim in self._dims.items()}
@@ -489,7 +553,8 @@ def _listed(value, values: list) -> bool:
 def _page(ds: xr.Dataset, plan: _Plan, description: dict) -> dict:
     """What the page has to add to the sliders' values: the seeds, and what has been chosen with `ds.sel`."""
     fixed = {name: plan.fixed[name] for name in description["hyperparameters"] if name not in plan.sliders}
-    return {"seeds": np.atleast_1d(ds.seed.values).tolist(), "fixed": fixed}
+    chosen = np.atleast_1d(ds.seed.values).tolist()
+    return {"seeds": chosen, "fixed": fixed, "last_seed": description["seed"]["max"] - len(chosen) + 1}
 
 
 def _reach(dim: dict, rule: dict) -> list[float]:

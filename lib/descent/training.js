@@ -129,5 +129,76 @@ var DescentTraining = (() => {
     };
   }
 
-  return { available, makeTrainer };
+  // ---- links and files ----------------------------------------------------------------------
+
+  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+  /** `#explore=2&lr=0.123&seed=5`: the page's second figure at this setting. */
+  const writeHash = (figure, setting) => `#${new URLSearchParams({ explore: figure, ...setting })}`;
+
+  /** The setting that a link asks of a figure, or null. Whatever is no number or no choice is left out; numbers are
+   * brought into the range of their slider. */
+  function readHash(hash, figure, dims) {
+    const asked = new URLSearchParams(hash.slice(1)), setting = {};
+    if (asked.get("explore") !== String(figure)) return null;
+    for (const { name, kind, values, range, integer } of dims) {
+      const text = (asked.get(name) || "").trim(), number = Number(text);
+      const [low, high] = range || [values[0], values[values.length - 1]];
+      if (kind === "choice") {
+        const choice = values.find((v) => String(v) === text);
+        if (choice !== undefined) setting[name] = choice;
+      } else if (text && Number.isFinite(number)) {
+        setting[name] = clamp(integer ? Math.round(number) : number, low, high);
+      }
+    }
+    return setting;
+  }
+
+  const cell = (value) => {
+    const text = typeof value === "number" ? (Number.isNaN(value) ? "" : String(Number(value.toPrecision(9)))) : String(value);
+    return /[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+  };
+
+  /** Rows of a table as CSV. */
+  const csv = (header, rows) => [header, ...rows].map((row) => row.map(cell).join(",") + "\n").join("");
+
+  const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "paint-order",
+    "font-family", "font-size", "font-weight", "font-style", "visibility"];
+
+  /** A drawing as a file of its own: styles written into its elements, lines of text below it, paper behind it. */
+  function standalone(svg, title, lines, paper) {
+    const copy = svg.cloneNode(true), own = svg.querySelectorAll("*"), make = (tag) => document.createElementNS(svg.namespaceURI, tag);
+    copy.querySelectorAll("*").forEach((element, i) => {
+      const style = getComputedStyle(own[i]);
+      element.setAttribute("style", STYLES.map((name) => `${name}:${style.getPropertyValue(name)}`).join(";"));
+      element.removeAttribute("class");
+    });
+    const [width, height] = ["width", "height"].map((name) => Number(svg.getAttribute(name))), ink = getComputedStyle(svg).color;
+    const total = height + 20 * lines.length + 8;
+    copy.setAttribute("height", total);
+    copy.setAttribute("viewBox", `0 0 ${width} ${total}`);
+    lines.forEach((line, i) => {
+      const text = make("text");
+      text.textContent = line;
+      text.setAttribute("y", height + 20 * (i + 1));
+      text.setAttribute("style", `fill:${ink};font-size:13px;font-family:${getComputedStyle(svg).fontFamily}`);
+      copy.append(text);
+    });
+    const name = make("title"), back = make("rect");
+    name.textContent = title;
+    for (const [attribute, value] of [["width", width], ["height", total], ["style", `fill:${paper}`]]) back.setAttribute(attribute, value);
+    copy.prepend(name, back);
+    return new XMLSerializer().serializeToString(copy);
+  }
+
+  /** Gives the reader a file. */
+  function download(name, type, content) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([content], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  return { available, makeTrainer, writeHash, readHash, csv, standalone, download };
 })();
