@@ -134,21 +134,20 @@ var DescentExplorer = (() => {
   /** The positions at the ends of a slider: those of the grid, or of the range in which the page can train. */
   const ends = (dim, free) => (free ? [Math.ceil(100 * positionOf(dim, dim.range[0])) / 100, Math.floor(100 * positionOf(dim, dim.range[1])) / 100] : [0, dim.values.length - 1]);
 
-  /** A table's line at `at` (dimension -> position or choice), linear between its nodes: a value, or one for each x. */
-  function interpolate(pack, name, { nodes, log }, dims, at) {
+  /** A table's line at a setting, linear between its nodes (or in their logarithms): one value, or one for each x. */
+  function interpolate(pack, name, { nodes, log }, dims, setting) {
     const [f, g] = log ? [Math.log, Math.exp] : [Number, Number];
-    const array = pack.arrays.find((a) => a.name === name), inner = array.shape.slice(Object.keys(nodes).length);
-    const size = inner.reduce((a, b) => a * b, 1);
-    const line = (names, index) => {
-      if (!names.length) return Float64Array.from(slice(pack, name, index).values, f);
-      const [first, ...rest] = names, dim = dims.find((d) => d.name === first), list = nodes[first];
-      if (dim.kind === "choice") return line(rest, { ...index, [first]: list.indexOf(at[first]) });
-      const places = list.map((v) => positionOf(dim, v)), i = clamp(places.findIndex((p) => p >= at[first]) - 1, 0, list.length - 2);
-      const t = clamp((at[first] - places[i]) / (places[i + 1] - places[i]), 0, 1);
+    const line = ([first, ...rest], index) => {
+      if (!first) return Float64Array.from(slice(pack, name, index).values, f);
+      const dim = dims.find((d) => d.name === first), list = nodes[first], value = setting[first];
+      if (dim.kind === "choice") return line(rest, { ...index, [first]: list.indexOf(value) });
+      const h = dim.log && list[0] > 0 ? Math.log : Number, i = clamp(list.findIndex((v) => v >= value) - 1, 0, list.length - 2);
+      const t = clamp((h(value) - h(list[i])) / (h(list[i + 1]) - h(list[i])), 0, 1);
       const [low, high] = [i, i + 1].map((k) => line(rest, { ...index, [first]: k }));
-      return low.map((v, k) => v + t * (high[k] - v));
+      return low.map((v, k) => (t === 0 ? v : t === 1 ? high[k] : v + t * (high[k] - v))); // not by way of NaN or infinity
     };
-    return { dims: array.dims.slice(Object.keys(nodes).length), shape: inner, size, values: Float32Array.from(line(Object.keys(nodes), {}), g) };
+    const array = pack.arrays.find((a) => a.name === name), outer = Object.keys(nodes).length;
+    return { dims: array.dims.slice(outer), shape: array.shape.slice(outer), values: line(Object.keys(nodes), {}).map(g) };
   }
 
   /** The part of an array that is left when the dimensions named in `index` are fixed; they lead. */
@@ -549,7 +548,7 @@ var DescentExplorer = (() => {
     const report = (parts) => { output.textContent = [place(), ...parts].filter(Boolean).join("; ") + "."; };
     const view = (spec.kind === "heatmap" ? heatmapView : curvesView)(spec, pack, id, report);
     const widgets = Object.fromEntries(spec.dims.map((dim, i) => {
-      const changed = (p) => { position[dim.name] = p; if (trainer) trainer.start(); redraw(); if (host.select) host.select(setting()); };
+      const changed = (p) => { position[dim.name] = p; if (trainer) { message.textContent = ""; trainer.start(); } redraw(); if (host.select) host.select(setting()); };
       const free = Boolean(page && dim.range);
       return [dim.name, dim.kind === "choice" ? makeChoice(dim, `${id}-${i}`, changed)
         : makeSlider(dim, `${id}-${i}`, free || (host.live && dim.fine), ends(dim, free), changed)];
@@ -582,7 +581,7 @@ var DescentExplorer = (() => {
       message.textContent = fatal ? `this page cannot train here (${text}); the sliders stay on what was trained when it was made` : text;
       if (fatal) {
         trainer = null;
-        seed = page.seeds[0];
+        setSeed(page.seeds[0]);
         for (const dim of spec.dims) position[dim.name] = clamp(Math.round(position[dim.name]), 0, dim.values.length - 1);
       }
       redraw();
@@ -635,10 +634,9 @@ var DescentExplorer = (() => {
 
     /** The theory lines between the values of the grid, of which the package has tables. */
     function tabulated(now) {
-      const at = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.kind === "choice" ? now[dim.name] : positionOf(dim, now[dim.name])]));
       const arrays = [], values = [];
       for (const [name, table] of Object.entries(page.tables)) {
-        const line = interpolate(pack, name, table, spec.dims, at);
+        const line = interpolate(pack, name, table, spec.dims, now);
         arrays.push({ name: name.replace("table", "theory"), dims: line.dims, shape: line.shape, offset: values.length });
         values.push(...line.values);
       }
@@ -702,11 +700,11 @@ var DescentExplorer = (() => {
           return run.seeds.flatMap((s, k) => spec.axes[0].values.map((t, i) => [...spec.dims.map((dim) => run.setting[dim.name]), s, t, ...curves.map((c) => c[k][i])]));
         }));
       return {
+        field,
         element: node("div", { class: "dx-tools" },
           node("span", { class: "dx-seed-field" }, node("label", { for: field.id }, few > 1 ? `first of ${few} seeds` : "seed"), field), keep, link, ...files),
         list,
         show(exact) {
-          field.value = seed;
           for (const it of [keep, ...files]) it.disabled = !exact;
           keep.disabled ||= kept.length === 4;
           field.disabled = !trainer;
@@ -714,7 +712,10 @@ var DescentExplorer = (() => {
       };
     }
 
-    const setSeed = (value) => { if (Number.isInteger(value)) seed = clamp(value, 0, page.last_seed); };
+    function setSeed(value) {
+      if (Number.isInteger(value)) seed = clamp(value, 0, page.last_seed);
+      tools.field.value = seed;
+    }
 
     /** Goes to the setting of the page's address, if that is for this figure. */
     function follow() {

@@ -102,11 +102,12 @@ class _Plan:
         shape = [len(v) for v in free.values()] + ([x.size] if curve else [])
         return xr.DataArray(stacked.reshape(shape), dims=[*free, self.axes[-1]] if curve else [*free])
 
-    def tabulate_theory(self, dims: list[dict], x: np.ndarray) -> tuple[dict[str, xr.DataArray], dict]:
+    def tabulate_theory(self, dims: list[dict], panels: list[dict], x: np.ndarray) -> tuple[dict[str, xr.DataArray], dict]:
         """Tables from which the page draws theory lines between the values of the grid.
 
-        A line has a table only if interpolation between the neighbours of each value gives that value, to a thousandth
-        of the largest one, or of itself where all are positive.
+        A line has a table only if interpolation between the neighbours of each value gives that value, within 0.4 % of
+        the panel's range for curves, within 0.2 % for single values, which are also written out. Between the
+        values themselves the error is a quarter of that.
 
         Returns:
             Tables "table:<variable>:<number>" over the sliders that the line names, and x for a curve; and of each its
@@ -124,23 +125,15 @@ class _Plan:
                 continue
             table = self._line(name, pair, start | nodes, x)
             table = table.isel({n: 0 for n in start if n not in nodes})
-            log = bool((table > 0).all())
-            scaled, scale = (np.log(table), 1.0) if log else (table, float(np.abs(table).max()))
-            if all(_smooth(dim, nodes[dim["name"]], scaled, 1e-3 * scale) for dim in named if "range" in dim):
+            log, (low, high) = bool((table > 0).all()), next(panel["domain"] for panel in panels if panel["name"] == name)
+            scaled, within = (np.log(table), 2e-3) if log else (table, 2e-3 * float(np.abs(table).max()))
+            if table.dims[-1:] == (self.axes[-1],):  # a curve; what lies beyond the panel is not seen
+                low, high = (math.log(low) if low > 0 else -30.0, math.log(high)) if log else (low, high)
+                scaled, within = scaled.clip(low, high), 4e-3 * (high - low)
+            if all(_smooth(dim, nodes[dim["name"]], scaled, within) for dim in named if "range" in dim):
                 tables[f"table:{name}:{number}"] = table
                 notes[f"table:{name}:{number}"] = {"nodes": nodes, "log": log}
         return tables, notes
-
-
-def _position(dim: dict, values) -> np.ndarray:
-    """Where values lie on the slider: k at the k-th value of the grid, evenly between and beyond, by ratio if `log`."""
-    grid, values = np.array(dim["values"], float), np.asarray(values, float)
-    i = np.clip(np.searchsorted(grid, values, "right") - 1, 0, len(grid) - 2)
-    a, b = grid[i], grid[i + 1]
-    if not dim["log"]:
-        return i + (values - a) / (b - a)
-    ratio = a > 0  # from zero there is none
-    return i + np.where(ratio, np.log(values / np.where(ratio, a, 1)) / np.log(b / np.where(ratio, a, 1)), (values - a) / (b - a))
 
 
 def _nodes(dim: dict) -> list:
@@ -156,9 +149,9 @@ def _nodes(dim: dict) -> list:
 
 def _smooth(dim: dict, nodes: list, table: xr.DataArray, within: float) -> bool:
     """Whether each value of a table is what linear interpolation along a slider makes of its neighbours."""
-    at, values = _position(dim, nodes), np.moveaxis(table.values, table.dims.index(dim["name"]), -1)
-    left, middle, right = at[:-2], at[1:-1], at[2:]
-    t = (middle - left) / (right - left)
+    at = np.log(nodes) if dim["log"] and nodes[0] > 0 else np.array(nodes, float)
+    values = np.moveaxis(table.values, table.dims.index(dim["name"]), -1)
+    t = (at[1:-1] - at[:-2]) / (at[2:] - at[:-2])
     found = values[..., :-2] * (1 - t) + values[..., 2:] * t
     return bool((np.abs(found - values[..., 1:-1]) <= within).all())
 
@@ -214,7 +207,7 @@ class Explorer(anywidget.AnyWidget):
     def __init__(self, source: xr.Dataset, ds: xr.Dataset, plan: _Plan, spec: dict, train, controls: dict, package: dict):
         tables = {}
         if package:
-            tables, spec["page"]["tables"] = plan.tabulate_theory(spec["dims"], np.asarray(ds[plan.axes[-1]].values))
+            tables, spec["page"]["tables"] = plan.tabulate_theory(spec["dims"], spec["panels"], np.asarray(ds[plan.axes[-1]].values))
         arrays, grid = plan.pack(ds, tables)
         self._source, self._ds, self._plan, self._train_function, self.runs = source, ds, plan, train, []
         self._dims = {dim["name"]: dim for dim in spec["dims"]}

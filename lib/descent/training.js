@@ -63,10 +63,20 @@ var DescentTraining = (() => {
       worker.postMessage({ type: "train", id: running.id, setting: running.setting });
     }
 
-    /** A run gives way to the next one once it has been seen, or else a slider that never rests would show nothing. */
+    /** Sends the worker what is wanted, then its neighbour. A run gives way to another setting once it has been seen, or
+     * else a slider that never rests would show nothing. */
     function next() {
-      if (!ready || !wanted || (running && !running.of && (running.key === wanted.key || !running.reported))) return;
-      send(wanted);
+      if (!ready || !wanted) return;
+      const run = finished.get(wanted.key);
+      if (!run) {
+        if (!running || running.of || (running.key !== wanted.key && running.reported)) send(wanted);
+      } else if (running && running.of !== run) {
+        worker.postMessage({ type: "cancel" });
+      } else if (!running && run.sensitive === undefined) {
+        const setting = nudged(run.setting, description.hyperparameters);
+        if (setting) send({ of: run, key: null, setting });
+        else { run.sensitive = true; changed(); }
+      }
     }
 
     const handlers = {
@@ -90,19 +100,11 @@ var DescentTraining = (() => {
           if (finished.size > REMEMBERED) finished.delete(finished.keys().next().value);
         }
         changed();
-        if (wanted && finished.has(wanted.key)) wanted = null;
-        if (wanted) next();
-        else if (!run.of) check(run);
+        next();
       },
       cancelled() { running = null; next(); },
-      error(data) { running = wanted = null; failed(data.message, false); },
+      error(data) { running = null; failed(data.message, false); }, // the setting stays wanted: it is not asked for again
     };
-
-    function check(run) {
-      const setting = nudged(run.setting, description.hyperparameters);
-      if (setting) send({ of: run, key: null, setting });
-      else { run.sensitive = true; changed(); }
-    }
 
     function receive(data) {
       if (data.type === "error" && !ready) stop(data.message);
@@ -116,14 +118,14 @@ var DescentTraining = (() => {
       find: (setting) => finished.get(keyOf(setting)) || (wanted && wanted.key === keyOf(setting) && latest && !latest.done ? latest : undefined),
       ask(setting) {
         const key = keyOf(setting);
-        if (finished.has(key) || (wanted && wanted.key === key)) return;
+        if (wanted && wanted.key === key) return;
         wanted = { key, setting };
         next();
       },
       cancel() {
-        if (!wanted && !running) return;
+        if (!wanted) return;
         wanted = null;
-        if (running && !running.of) worker.postMessage({ type: "cancel" });
+        if (running) worker.postMessage({ type: "cancel" });
       },
       get steps() { return description.record_steps; },
     };
