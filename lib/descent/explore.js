@@ -530,14 +530,15 @@ var DescentExplorer = (() => {
 
   // ---- the figure -------------------------------------------------------------------------
 
-  /** Builds the figure inside `figure`. `host.unpack()` gives the package, if there is one; a kernel gives live, select, train, slots. */
+  /** Builds the figure inside `figure`. `host.unpack()` gives the package, if there is one, and
+   * `host.withoutPackage(why)` starts again without it; a kernel gives live, select, train, slots. */
   function mount(figure, spec, grid, host = {}) {
     const id = `dx${++mounted}`;
     const pack = { arrays: spec.arrays, grid };
     const trained = []; // runs the reader asked for: {setting, pack}
     const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.start]));
     const page = spec.page && host.unpack && DescentTraining.available() ? spec.page : null;
-    let trainer = page && DescentTraining.makeTrainer(host.unpack, () => redraw(), trainingFailed);
+    const trainer = page && DescentTraining.makeTrainer(host.unpack, () => redraw(), trainingFailed);
     let theoryHere = null, status = { state: "idle" }, clock = null, width = 0, drawn = null, seed = page && page.seeds[0];
     let kept = []; // runs to compare with: {letter, at, cls, setting, seeds, words}
 
@@ -577,14 +578,13 @@ var DescentExplorer = (() => {
     }
 
     function trainingFailed(text, fatal) {
-      message.className = "dx-status dx-error";
-      message.textContent = fatal ? `this page cannot train here (${text}); the sliders stay on what was trained when it was made` : text;
       if (fatal) {
-        trainer = null;
-        setSeed(page.seeds[0]);
-        for (const dim of spec.dims) position[dim.name] = clamp(Math.round(position[dim.name]), 0, dim.values.length - 1);
+        destroy();
+        host.withoutPackage(`This page cannot train here (${text}).`);
+        return;
       }
-      redraw();
+      message.className = "dx-status dx-error";
+      message.textContent = text;
     }
 
     /** The run to draw: the one at the setting, else the nearest one that was trained. */
@@ -707,7 +707,6 @@ var DescentExplorer = (() => {
         show(exact) {
           for (const it of [keep, ...files]) it.disabled = !exact;
           keep.disabled ||= kept.length === 4;
-          field.disabled = !trainer;
         },
       };
     }
@@ -720,7 +719,7 @@ var DescentExplorer = (() => {
     /** Goes to the setting of the page's address, if that is for this figure. */
     function follow() {
       const seedDim = { name: "seed", values: [0, page.last_seed], integer: true };
-      const asked = trainer && DescentTraining.readHash(location.hash, host.number, [...spec.dims, seedDim]);
+      const asked = DescentTraining.readHash(location.hash, host.number, [...spec.dims, seedDim]);
       if (!asked) return;
       for (const dim of spec.dims) if (dim.name in asked) position[dim.name] = positionOf(dim, asked[dim.name]);
       if ("seed" in asked) setSeed(asked.seed);
@@ -772,9 +771,19 @@ var DescentExplorer = (() => {
     const near = page && new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       near.disconnect();
-      idle(() => trainer && trainer.start());
+      idle(trainer.start);
     }, { rootMargin: "200px" });
     if (near) near.observe(figure);
+    if (host.notice) message.textContent = host.notice;
+
+    function destroy() {
+      observer.disconnect();
+      clearInterval(clock);
+      if (!page) return;
+      near.disconnect();
+      window.removeEventListener("hashchange", follow);
+      trainer.stop();
+    }
 
     return {
       setting,
@@ -796,7 +805,7 @@ var DescentExplorer = (() => {
       setTheory(theory) { theoryHere = theory; redraw(); },
       showStatus,
       redraw,
-      destroy() { observer.disconnect(); if (near) near.disconnect(); window.removeEventListener("hashchange", follow); if (trainer) trainer.stop(); clearInterval(clock); },
+      destroy,
     };
   }
 
@@ -811,9 +820,10 @@ var DescentExplorer = (() => {
 
   function mountStatic(figure) {
     if (figure.descentExplorer) return figure.descentExplorer;
-    const content = figure.dataset.package;
-    const host = content ? { unpack: () => JSON.parse(content), number: 1 + [...document.querySelectorAll("figure.descent-explorer")].indexOf(figure) } : {};
-    figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), decode(figure.dataset.grid), host);
+    const content = figure.dataset.package, number = 1 + [...document.querySelectorAll("figure.descent-explorer")].indexOf(figure);
+    const make = (host) => { figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), grid, host); };
+    const grid = decode(figure.dataset.grid);
+    make(content ? { unpack: () => JSON.parse(content), number, withoutPackage: (notice) => make({ notice }) } : {});
     for (const name of ["data-grid", "data-package"]) figure.removeAttribute(name); // no need to keep the text
     return figure.descentExplorer;
   }
@@ -842,13 +852,16 @@ var DescentExplorer = (() => {
           }
         };
       }
-      const chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), {
+      let chart;
+      const host = {
         live: model.get("_live"),
-        unpack: () => model.get("_package"),
         slots,
         select(values) { model.set("selection", values); model.save_changes(); },
         train(values) { model.send({ type: "train", setting: values }); },
-      });
+      };
+      const make = (more) => { chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), { ...host, ...more }); };
+      const trains = Object.keys(model.get("_package") || {}).length > 0;
+      make(trains ? { unpack: () => model.get("_package"), withoutPackage: (notice) => make({ notice }) } : {});
       const listeners = {
         selection: () => chart.select(model.get("selection")),
         _runs: () => chart.addRuns(model.get("_runs").map(packed)),

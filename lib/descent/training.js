@@ -51,7 +51,7 @@ var DescentTraining = (() => {
     }
 
     function stop(message) {
-      if (worker) worker.terminate();
+      if (worker && worker.terminate) worker.terminate();
       worker = {}; // there is no second attempt
       ready = false;
       wanted = running = null;
@@ -113,7 +113,7 @@ var DescentTraining = (() => {
 
     return {
       start,
-      stop,
+      stop: () => stop(),
       /** The finished run at a setting, or the newest of what is being trained for it; undefined before there is any. */
       find: (setting) => finished.get(keyOf(setting)) || (wanted && wanted.key === keyOf(setting) && latest && !latest.done ? latest : undefined),
       ask(setting) {

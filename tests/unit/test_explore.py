@@ -13,6 +13,7 @@ import xarray as xr
 from explorer_data import TEXT, retrained, runs
 
 
+from descent.browser import Unsupported
 from descent.explore import MAX_POINTS, Explorer, explore, static_assets
 
 
@@ -266,3 +267,80 @@ def test_a_heat_map_holds_axes_last_and_steps_as_a_slider():
     assert stored["diverged_at"].dims == ("batch_size", "optimizer", "seed", "init_scale", "lr")
     assert figure.selection["step"] == 19 and not figure._live
     np.testing.assert_allclose(stored["theory:init_scale:0"].isel(batch_size=0, optimizer=0, step=0), 1 / ds.lr, rtol=1e-6)
+
+
+# -- training in the page ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def swept():
+    from descent import Task, data, models, sweep
+
+    task = Task(models.MLP((64, 8, 10)), data.digits(train=60, test=20))
+    return sweep(task, lr=[0.1, 0.4], batch_size=[20, None], seed=[3, 8], steps=20, record=["loss", "test_loss"], record_every=2)
+
+
+def test_a_sweep_brings_its_package(swept):
+    figure = explore(swept, browser=True, start={"lr": 0.4}, **TEXT)
+    page = figure._spec["page"]
+    assert page["seeds"] == [3, 8] and page["fixed"] == {} and page["last_seed"] == 2**32 - 2
+    assert [dim["range"] for dim in figure._spec["dims"]] == [[0.05, 0.8], [12, 60]]
+    figure.selection = {"lr": 0.77, "batch_size": 12}
+    for bad in ({"lr": 0.81}, {"batch_size": 11}):
+        with pytest.raises(traitlets.TraitError, match="allowed: "):
+            figure.selection = bad
+    text = figure.to_html()
+    package = json.loads(html.unescape(re.search(r'data-package="([^"]*)"', text)[1]))
+    assert package == figure._package and package["description"]["record"] == ["loss", "test_loss"]
+    assert text == explore(swept, browser=True, start={"lr": 0.4}, **TEXT).to_html()
+    assert "data-package" not in explore(swept, browser=False, **TEXT).to_html()
+
+
+def test_a_part_of_a_sweep_brings_the_rest_of_its_setting(swept):
+    page = explore(swept.sel(batch_size=20, seed=8), browser=True, **TEXT)._spec["page"]
+    assert page["fixed"] == {"batch_size": 20} and page["seeds"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "named"),
+    [
+        (lambda ds: runs(), {}, "has not made"),
+        (lambda ds: ds, {"kind": "heatmap", "x": "lr", "y": "batch_size", "color": "loss"}, "curves over steps"),
+        (lambda ds: ds, {"x": "lr"}, "curves over steps"),
+        (lambda ds: ds.assign(gap=ds.test_loss - ds.loss), {"y": "gap"}, "'gap'"),
+        (lambda ds: ds.assign(loss=2 * ds.loss), {}, "loss: its values"),
+        (lambda ds: ds.assign(loss=ds.test_loss), {}, "loss: its values"),
+        (lambda ds: ds.assign_coords(lr=[0.1, 0.5]), {}, r"lr = \[0.1, 0.5\]"),
+        (lambda ds: xr.concat([ds, ds], dim="width").assign_coords(width=[8, 9]), {}, "width"),
+        (lambda ds: ds.assign_coords(step=ds.step + 1), {}, "steps"),
+        (lambda ds: ds.median("seed", keep_attrs=True), {}, "seeds"),
+    ],
+)
+def test_what_the_page_cannot_train_stays_on_its_grid(swept, change, arguments, named):
+    ds = change(swept)
+    assert "page" not in explore(ds, **(TEXT | arguments))._spec
+    with pytest.raises(Unsupported, match=named):
+        explore(ds, browser=True, **(TEXT | arguments))
+
+
+def test_without_the_compiler_the_figure_stays_on_its_grid(swept, monkeypatch):
+    def missing(*_):
+        raise ImportError("the C compiler is not installed")
+
+    monkeypatch.setattr("descent.explore.browser_compile", missing)
+    monkeypatch.setattr("descent.explore._packages", {})
+    assert "page" not in explore(swept, **TEXT)._spec
+    with pytest.raises(ImportError, match="compiler"):
+        explore(swept, browser=True, **TEXT)
+
+
+def test_theory_is_tabulated_only_where_interpolation_is_good(swept):
+    lines = [("2/η", lambda lr: 2 / lr), ("jump", lambda lr: 1.0 + (lr > 0.2)), ("decay", lambda lr, step: np.exp(-lr * step / 10)), ("both", lambda lr, batch_size: lr / batch_size)]
+    figure = explore(swept, theory={"loss": lines}, browser=True, **TEXT)
+    tables, stored = figure._spec["page"]["tables"], arrays_of(figure)
+    assert list(tables) == [f"table:loss:{k}" for k in (0, 2, 3)], "the jump has none"
+    lr, batch = np.array(tables["table:loss:3"]["nodes"]["lr"]), np.array(tables["table:loss:3"]["nodes"]["batch_size"])
+    assert lr[0] == 0.05 and lr[-1] == 0.8 and batch[0] == 12 and batch[-1] == 60
+    np.testing.assert_allclose(stored["table:loss:3"], lr[:, None] / batch, rtol=1e-6)
+    np.testing.assert_allclose(stored["table:loss:0"], 2 / lr, rtol=1e-6)
+    assert stored["table:loss:2"].dims == ("lr", "step")
