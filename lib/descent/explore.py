@@ -114,46 +114,50 @@ class _Plan:
             `nodes`, a list of values for each of these sliders, and whether to interpolate its logarithm (`log`).
         """
         tables, notes = {}, {}
+        start = {dim["name"]: [dim["values"][dim["start"]]] for dim in dims}
         for name, number, pair in self._lines():
             parameters = inspect.signature(pair[1]).parameters.values()
             every = any(p.kind is p.VAR_KEYWORD for p in parameters)
             named = [dim for dim in dims if every or dim["name"] in [p.name for p in parameters]]
-            nodes = {dim["name"]: _nodes(dim) if "range" in dim else dim["values"] for dim in named}
-            start = {dim["name"]: [dim["values"][dim["start"]]] for dim in dims}
-            size = self._line(name, pair, start, x).size * math.prod(map(len, nodes.values()))
-            if size > MAX_TABLE or not all("range" in dim or dim["kind"] == "choice" for dim in named):
-                continue
-            table = self._line(name, pair, start | nodes, x)
-            table = table.isel({n: 0 for n in start if n not in nodes})
-            log, (low, high) = bool((table > 0).all()), next(panel["domain"] for panel in panels if panel["name"] == name)
-            scaled, within = (np.log(table), 2e-3) if log else (table, 2e-3 * float(np.abs(table).max()))
-            if table.dims[-1:] == (self.axes[-1],):  # a curve; what lies beyond the panel is not seen
-                low, high = (math.log(low) if low > 0 else -30.0, math.log(high)) if log else (low, high)
-                scaled, within = scaled.clip(low, high), 4e-3 * (high - low)
-            if all(_smooth(dim, nodes[dim["name"]], scaled, within) for dim in named if "range" in dim):
-                tables[f"table:{name}:{number}"] = table
-                notes[f"table:{name}:{number}"] = {"nodes": nodes, "log": log}
+            free = [dim for dim in named if "range" in dim]
+            domain, log = next((panel["domain"], panel["log"]) for panel in panels if panel["name"] == name)
+            for steps in (4, 16, 64):
+                nodes = {dim["name"]: _nodes(dim, steps) if dim in free else dim["values"] for dim in named}
+                if math.prod(map(len, nodes.values())) * x.size > MAX_TABLE:
+                    break
+                table = self._line(name, pair, start | nodes, x).isel({n: 0 for n in start if n not in nodes})
+                curve, logs = table.dims[-1:] == (self.axes[-1],), bool((table > 0).all())
+                scaled, limits = np.log(table) if logs else table, [-np.inf, np.inf]
+                within = 2e-3 * (1.0 if logs else float(np.abs(table).max()))
+                if curve and log == logs:  # what lies beyond the panel is not seen
+                    limits = np.log(domain) if log else np.array(domain)
+                    within = 4e-3 * (limits[1] - limits[0])
+                if all(_smooth(dim, nodes[dim["name"]], scaled, limits, within) for dim in free):
+                    tables[f"table:{name}:{number}"] = table
+                    notes[f"table:{name}:{number}"] = {"nodes": nodes, "log": logs}
+                    break
         return tables, notes
 
 
-def _nodes(dim: dict) -> list:
-    """Values of a slider at which theory is tabulated: its grid, 16 steps between, the ends of its range."""
+def _nodes(dim: dict, steps: int) -> list:
+    """Values of a slider at which theory is tabulated: its grid, so many steps between, the ends of its range."""
     low, high = dim["range"]
     grid, values = dim["values"], [low]
     for a, b in itertools.pairwise(grid):
-        between = np.geomspace(a, b, 17) if dim["log"] and a > 0 else np.linspace(a, b, 17)
+        between = np.geomspace(a, b, steps + 1) if dim["log"] and a > 0 else np.linspace(a, b, steps + 1)
         values += [a, *between[1:-1].tolist()]
     values += [grid[-1], high]
     return sorted({round(v) for v in values} if dim["integer"] else set(values))
 
 
-def _smooth(dim: dict, nodes: list, table: xr.DataArray, within: float) -> bool:
-    """Whether each value of a table is what linear interpolation along a slider makes of its neighbours."""
+def _smooth(dim: dict, nodes: list, table: xr.DataArray, limits, within: float) -> bool:
+    """Whether each value of a table inside some limits is what linear interpolation along a slider makes of its neighbours."""
     at = np.log(nodes) if dim["log"] and nodes[0] > 0 else np.array(nodes, float)
     values = np.moveaxis(table.values, table.dims.index(dim["name"]), -1)
     t = (at[1:-1] - at[:-2]) / (at[2:] - at[:-2])
     found = values[..., :-2] * (1 - t) + values[..., 2:] * t
-    return bool((np.abs(found - values[..., 1:-1]) <= within).all())
+    seen = (limits[0] <= values[..., 1:-1]) & (values[..., 1:-1] <= limits[1])
+    return bool((~seen | (np.abs(found - values[..., 1:-1]) <= within)).all())
 
 
 def _join(arrays: dict[str, xr.DataArray]) -> tuple[list[dict], bytes]:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib
 import json
 import re
 
@@ -327,8 +328,9 @@ def test_without_the_compiler_the_figure_stays_on_its_grid(swept, monkeypatch):
     def missing(*_):
         raise ImportError("the C compiler is not installed")
 
-    monkeypatch.setattr("descent.explore.browser_compile", missing)
-    monkeypatch.setattr("descent.explore._packages", {})
+    module = importlib.import_module("descent.explore")
+    monkeypatch.setattr(module, "browser_compile", missing)
+    monkeypatch.setattr(module, "_packages", {})
     assert "page" not in explore(swept, **TEXT)._spec
     with pytest.raises(ImportError, match="compiler"):
         explore(swept, browser=True, **TEXT)
