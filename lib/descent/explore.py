@@ -19,6 +19,7 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anywidget
 import ipywidgets
@@ -27,8 +28,9 @@ import traitlets
 import xarray as xr
 
 from . import quantities
-from .browser import Package, Unsupported
-from .browser import compile as browser_compile
+
+if TYPE_CHECKING:  # a figure that is only drawn does without the compiler's libraries
+    from .browser import Package, Unsupported
 
 #: Curves with more points than this are thinned, and the figure says so.
 MAX_POINTS = 400
@@ -372,6 +374,10 @@ def explore(
         browser: whether the page trains settings off the grid itself, with what `descent.browser`
             compiles of `ds`'s sweep. None: if that is possible. True: an error says why it is not.
 
+    The page says of each run that it trains whether it is the notebook's: it trains the setting once more
+    with one hyperparameter changed by a millionth, and where the loss then differs by more than 1e-4 of itself
+    anywhere, training amplifies rounding, the notebook would draw another curve, and the page says "this run".
+
     Curves of more than `MAX_POINTS` points keep every k-th, and the figure says so. Axes are
     the same at all positions of the sliders; values beyond them are cut off.
 
@@ -463,7 +469,9 @@ def explore(
     if train is None and "recipe_id" in ds.attrs:
         from .sweep import retrain as train
     package = {}
-    if browser is not False:
+    if browser is not False and ("recipe_id" in ds.attrs or browser):
+        from .browser import Unsupported
+
         try:
             compiled = _compile(source, plan)
         except (Unsupported, ImportError):
@@ -490,6 +498,8 @@ def _compile(ds: xr.Dataset, plan: _Plan) -> Package:
         Unsupported: the page cannot train it, or would draw something else than `ds` holds.
         ImportError: the C compiler is not installed.
     """
+    from . import browser
+    from .browser import Unsupported
     from .sweep import _recipes
 
     if plan.kind != "curves" or plan.axes != ["step"]:
@@ -502,7 +512,7 @@ def _compile(ds: xr.Dataset, plan: _Plan) -> Package:
     key = ds.attrs["recipe_id"], tuple(np.atleast_1d(ds.seed.values).tolist())
     if key not in _packages:
         try:
-            _packages[key] = browser_compile(task, arguments | {"seed": list(key[1])})
+            _packages[key] = browser.compile(task, arguments | {"seed": list(key[1])})
         except Unsupported as error:
             _packages[key] = error
     if isinstance(_packages[key], Unsupported):
@@ -519,6 +529,8 @@ def _compare(ds: xr.Dataset, plan: _Plan, package: Package) -> None:
     Raises:
         Unsupported: they differ.
     """
+    from .browser import Unsupported
+
     recipe, d = json.loads(ds.attrs["recipe"]), package.description
     allowed = {name: recipe[name] if isinstance(recipe[name], list) else [recipe[name]] for name in recipe}
     for name in {*plan.sliders, *plan.fixed}:

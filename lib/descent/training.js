@@ -5,8 +5,9 @@
  */
 var DescentTraining = (() => {
   "use strict";
-  // A run is called sensitive if a change of its first hyperparameter by one part in a million changes the loss that it
-  // records by more than the agreement with the notebook that other runs have.
+  // A run is called sensitive if a change of its first continuous hyperparameter by one part in a million changes its loss
+  // by more than the agreement with the notebook that other runs have. Rounding, which differs between the page and the
+  // notebook, is ten times smaller, and met at every step.
   const NUDGE = 1e-6, AGREEMENT = 1e-4;
   const REMEMBERED = 100; // runs
 
@@ -176,9 +177,10 @@ var DescentTraining = (() => {
       element.removeAttribute("class");
     });
     const [width, height] = ["width", "height"].map((name) => Number(svg.getAttribute(name))), ink = getComputedStyle(svg).color;
-    const total = height + 20 * lines.length + 8;
-    copy.setAttribute("height", total);
-    copy.setAttribute("viewBox", `0 0 ${width} ${total}`);
+    const air = 16, frame = { x: -air, y: -air, width: width + 2 * air, height: height + 20 * lines.length + 2 * air };
+    copy.setAttribute("width", frame.width);
+    copy.setAttribute("height", frame.height);
+    copy.setAttribute("viewBox", Object.values(frame).join(" "));
     lines.forEach((line, i) => {
       const text = make("text");
       text.textContent = line;
@@ -188,7 +190,7 @@ var DescentTraining = (() => {
     });
     const name = make("title"), back = make("rect");
     name.textContent = title;
-    for (const [attribute, value] of [["width", width], ["height", total], ["style", `fill:${paper}`]]) back.setAttribute(attribute, value);
+    for (const [attribute, value] of Object.entries({ ...frame, style: `fill:${paper}` })) back.setAttribute(attribute, value);
     copy.prepend(name, back);
     return new XMLSerializer().serializeToString(copy);
   }

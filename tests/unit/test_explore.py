@@ -328,16 +328,16 @@ def test_without_the_compiler_the_figure_stays_on_its_grid(swept, monkeypatch):
     def missing(*_):
         raise ImportError("the C compiler is not installed")
 
-    module = importlib.import_module("descent.explore")
-    monkeypatch.setattr(module, "browser_compile", missing)
-    monkeypatch.setattr(module, "_packages", {})
+    monkeypatch.setattr("descent.browser.compile", missing)
+    monkeypatch.setattr(importlib.import_module("descent.explore"), "_packages", {})
     assert "page" not in explore(swept, **TEXT)._spec
     with pytest.raises(ImportError, match="compiler"):
         explore(swept, browser=True, **TEXT)
 
 
 def test_theory_is_tabulated_only_where_interpolation_is_good(swept):
-    lines = [("2/η", lambda lr: 2 / lr), ("jump", lambda lr: 1.0 + (lr > 0.2)), ("decay", lambda lr, step: np.exp(-lr * step / 10)), ("both", lambda lr, batch_size: lr / batch_size)]
+    lines = [("2/η", lambda lr: 2 / lr), ("jump", lambda lr: 1.0 + (lr > 0.2)), ("decay", lambda lr, step: np.exp(-lr * step / 10))]
+    lines.append(("both", lambda lr, batch_size: lr / batch_size))
     figure = explore(swept, theory={"loss": lines}, browser=True, **TEXT)
     tables, stored = figure._spec["page"]["tables"], arrays_of(figure)
     assert list(tables) == [f"table:loss:{k}" for k in (0, 2, 3)], "the jump has none"
