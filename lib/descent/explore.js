@@ -649,8 +649,8 @@ var DescentExplorer = (() => {
       if (!run) return ["trained when this page was made"];
       const whose = run.sensitive === undefined ? "" : run.sensitive ? "this run" : "the notebook’s run";
       const why = run.sensitive
-        ? "This run: a change of the setting by one part in a million changes the curve by more than 0.01 %, so rounding does, too; the notebook would draw another one."
-        : "The notebook’s run: a change of the setting by one part in a million changes the curve by less than 0.01 %; the notebook draws the same one.";
+        ? "This run: a change of the setting by one part in a million changes the loss by more than 0.002 %, and rounding is such a change; the notebook would draw another curve."
+        : "The notebook’s run: a change of the setting by one part in a million changes the loss by less than 0.002 %, and rounding by no more than 0.01 %; the notebook draws this curve, too.";
       return [`trained here, ${format(run.step)} steps in ${format(Math.max(Math.round(run.ms), 1))} ms${whose && ": "}`, whose && node("span", { class: "dx-whose", title: why }, whose)].filter(Boolean);
     }
 

@@ -375,8 +375,9 @@ def explore(
             compiles of `ds`'s sweep. None: if that is possible. True: an error says why it is not.
 
     The page says of each run that it trains whether it is the notebook's: it trains the setting once more
-    with one hyperparameter changed by a millionth, and where the loss then differs by more than 1e-4 of itself
+    with one hyperparameter changed by a millionth, and where the loss then differs by more than 2e-5 of itself
     anywhere, training amplifies rounding, the notebook would draw another curve, and the page says "this run".
+    Elsewhere the two curves agree to 1e-4.
 
     Curves of more than `MAX_POINTS` points keep every k-th, and the figure says so. Axes are
     the same at all positions of the sliders; values beyond them are cut off.

@@ -135,6 +135,20 @@ def test_a_run_that_rounding_decides_is_called_this_run(page):
     assert "one part in a million" in page.locator(".dx-whose").get_attribute("title")
 
 
+def test_what_is_called_the_notebooks_run_is_that(page, dataset):
+    """From calm learning rates of Adam to wild ones: whatever is said to be the notebook's run agrees with it."""
+    page.locator("figure").get_by_text("adam", exact=True).click()
+    said = []
+    page.locator(LR).press("PageDown")
+    for _ in range(9):
+        page.locator(LR).press("ArrowRight")
+        said.append(settled(page).split(": ")[1])
+        if said[-1] == "the notebook’s run":
+            rows = table(page)
+            held(rows, engine.retrain(dataset, lr=float(rows[0]["lr"]), batch_size=16, optimizer="adam"))
+    assert said[0] == "the notebook’s run" and said[-1] == "this run"
+
+
 def test_settings_that_nobody_could_see_are_not_trained(page):
     page.wait_for_function("log.some(([, type]) => type === 'ready')")
     page.evaluate(
