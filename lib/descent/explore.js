@@ -10,7 +10,7 @@ var DescentExplorer = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const SHAPES = new Set(["svg", "g", "path", "line", "rect", "text", "tspan", "circle", "defs", "pattern", "clipPath"]);
   const PANEL = { single: 290, stacked: 172, gap: 42, top: 30, bottom: 42 };
-  const SNAP = 0.07; // a dragged slider this close to a trained value, in grid positions, is on it
+  const SNAP = { here: 0.02, kernel: 0.07 }; // a dragged slider this close to a trained value, in grid positions, is on it
   let mounted = 0;
 
   // ---- small tools ------------------------------------------------------------------------
@@ -185,7 +185,7 @@ var DescentExplorer = (() => {
     const mark = (position, kind) => ticks.append(node("i", { class: kind, style: `--p:${share(position)}` }));
     if (dim.values.length <= 41) dim.values.forEach((_, i) => mark(i, "dx-tick"));
     const snap = (p) => {
-      const near = [Math.round(p), ...slider.stops].find((stop) => Math.abs(stop - p) < SNAP);
+      const near = [Math.round(p), ...slider.stops].find((stop) => Math.abs(stop - p) < (dim.range ? SNAP.here : SNAP.kernel));
       return near === undefined ? p : near;
     };
     let keyed = false;
@@ -342,12 +342,12 @@ var DescentExplorer = (() => {
 
     /** A kept run's letter on its curve, each at a place of its own. */
     function letterAt(frame, labels, letter, ys) {
-      const seen = xs.map((_, i) => i).filter((i) => y_inside(frame, ys[i]));
+      const seen = xs.map((_, i) => i).filter((i) => inside(frame, ys[i]));
       const i = seen[Math.floor((0.25 + 0.17 * "ABCD".indexOf(letter)) * seen.length)];
       if (i !== undefined) labels.append(text(x(xs[i]), frame.y(ys[i]) + 4, "dx-note dx-letter", letter, { "text-anchor": "middle" }));
     }
 
-    const y_inside = (frame, value) => frame.y(value) >= frame.top && frame.y(value) <= frame.bottom;
+    const inside = (frame, value) => frame.y(value) >= frame.top && frame.y(value) <= frame.bottom;
 
     function drawTheory(frame, drawn, labels, label, part) {
       const { y, top, bottom, left, right } = frame;
@@ -585,6 +585,7 @@ var DescentExplorer = (() => {
       }
       message.className = "dx-status dx-error";
       message.textContent = text;
+      mark.replaceChildren();
     }
 
     /** The run to draw: the one at the setting, else the nearest one that was trained. */
@@ -647,9 +648,9 @@ var DescentExplorer = (() => {
     function marked(run, exact) {
       if (!exact) return ["training here …"];
       if (!run) return ["trained when this page was made"];
-      const whose = run.sensitive === undefined ? "" : run.sensitive ? "this run" : "the notebook’s run";
-      const why = run.sensitive
-        ? "This run: a change of the setting by one part in a million changes the loss by more than 0.002 %, and rounding is such a change; the notebook would draw another curve."
+      const whose = run.sensitive === undefined ? "" : run.sensitive === false ? "the notebook’s run" : "this run";
+      const why = run.sensitive === null ? "This run: its setting has nothing that could be changed by a little to see what rounding does."
+        : run.sensitive ? "This run: a change of the setting by one part in a million changes the loss by more than 0.002 %, and rounding is such a change; the notebook would draw another curve."
         : "The notebook’s run: a change of the setting by one part in a million changes the loss by less than 0.002 %, and rounding by no more than 0.01 %; the notebook draws this curve, too.";
       return [`trained here, ${format(run.step)} steps in ${format(Math.max(Math.round(run.ms), 1))} ms${whose && ": "}`, whose && node("span", { class: "dx-whose", title: why }, whose)].filter(Boolean);
     }

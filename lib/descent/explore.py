@@ -196,6 +196,7 @@ class Explorer(anywidget.AnyWidget):
             with some of the dimensions leaves the others where they are. A number may lie
             between trained values if the figure can train (`traitlets.TraitError` otherwise).
         runs: list of Datasets trained on request, in the order in which they were trained.
+        package: dict, what the page trains with (`descent.browser.Package.json`); empty if it does not train.
     """
 
     _esm = _CORE + "\nexport default DescentExplorer.widget;\n"
@@ -227,6 +228,10 @@ class Explorer(anywidget.AnyWidget):
         self.observe(self._follow_theory, "selection")
         for name, control in controls.items():
             self._adopt(name, control)
+
+    @property
+    def package(self) -> dict:
+        return self._package
 
     @traitlets.validate("selection")
     def _check_selection(self, proposal):

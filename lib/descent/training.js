@@ -28,7 +28,7 @@ var DescentTraining = (() => {
 
   /** Trains what `ask` wants. `unpack` gives the package; `changed` is called when there is something new to draw,
    * `failed(message, fatal)` when a run, or the worker, cannot go on. A run has `key, setting, curves, step, diverged_at`
-   * and, once it is `done`, `ms` and soon `sensitive`. */
+   * and, once it is `done`, `ms` and soon `sensitive` (null: cannot be found out). */
   function makeTrainer(unpack, changed, failed) {
     const finished = new Map();
     let worker = null, ready = false, description = null, serial = 0;
@@ -76,7 +76,7 @@ var DescentTraining = (() => {
       } else if (!running && run.sensitive === undefined) {
         const setting = nudged(run.setting, description.hyperparameters);
         if (setting) send({ of: run, key: null, setting });
-        else { run.sensitive = true; changed(); }
+        else { run.sensitive = null; changed(); }
       }
     }
 

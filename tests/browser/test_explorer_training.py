@@ -312,6 +312,26 @@ def test_no_accessibility_findings(visit, theme, width):
     assert not found, json.dumps([(v["id"], v["impact"], [n["html"][:120] for n in v["nodes"]]) for v in found], indent=1)
 
 
+def test_a_run_without_sliders_has_its_seed(open_page, tmp_path):
+    run = sweep(TASK, **(ARGUMENTS | {"lr": 0.1, "batch_size": 16, "optimizer": "sgd"}))
+    page = open_page(write_page(tmp_path, explore(run, browser=True, **TEXT)))
+    page.get_by_label("first of 2 seeds").fill("4")
+    page.get_by_label("first of 2 seeds").press("Enter")
+    assert settled(page).endswith("ms: this run"), "nothing can be nudged"
+    held(table(page), sweep(TASK, **(ARGUMENTS | {"lr": 0.1, "batch_size": 16, "optimizer": "sgd", "seed": [4, 5]})))
+    assert page.problems == []
+
+
+def test_a_setting_that_fails_is_said(visit):
+    page = visit(
+        before="""const post = Worker.prototype.postMessage; Worker.prototype.postMessage = function (m) {
+        if (m.type === "train") setTimeout(() => this.onmessage({data: {type: "error", id: m.id, message: "lr=7; allowed"}})); else post.call(this, m); };"""
+    )
+    page.locator(LR).press("ArrowRight")
+    page.locator(".dx-status", has_text="lr=7; allowed").wait_for()
+    assert mark(page) == "" and page.problems == []
+
+
 def test_a_widget_trains_in_the_page_and_tells_the_kernel(open_page, tmp_path, figure):
     import base64
 

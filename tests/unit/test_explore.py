@@ -292,9 +292,10 @@ def test_a_sweep_brings_its_package(swept):
             figure.selection = bad
     text = figure.to_html()
     package = json.loads(html.unescape(re.search(r'data-package="([^"]*)"', text)[1]))
-    assert package == figure._package and package["description"]["record"] == ["loss", "test_loss"]
+    assert package == figure.package and package["description"]["record"] == ["loss", "test_loss"]
     assert text == explore(swept, browser=True, start={"lr": 0.4}, **TEXT).to_html()
-    assert "data-package" not in explore(swept, browser=False, **TEXT).to_html()
+    grid = explore(swept, browser=False, **TEXT)
+    assert "data-package" not in grid.to_html() and grid.package == {}
 
 
 def test_a_part_of_a_sweep_brings_the_rest_of_its_setting(swept):
