@@ -288,7 +288,7 @@ var DescentExplorer = (() => {
         svg.append(node("line", { class: "dx-axis", x1: left, x2: width - right, y1: bottom, y2: bottom }));
         for (const tick of x.ticks(narrow ? 4 : 7)) {
           svg.append(node("line", { class: "dx-axis", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 4 }));
-          if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick), { "text-anchor": "middle" }));
+          if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick), { "text-anchor": x(tick) > width - 16 ? "end" : "middle" })); // whole at the edge of a phone
         }
         const style = `--c:var(--x-${panel.role})`, layer = node("g", { style }), pointed = node("g", { style });
         svg.append(layer, pointed);
