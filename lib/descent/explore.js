@@ -682,7 +682,7 @@ var DescentExplorer = (() => {
       const files = [
         action("CSV", "Download these curves as a table (CSV)", () => DescentTraining.download("curves.csv", "text/csv", table([...kept, shown()]))),
         action("SVG", "Download this figure as a drawing (SVG)", () => {
-          const lines = [...kept.map((run) => `${run.letter}: ${run.words}`), `${shown().words}: ${mark.textContent}`];
+          const lines = [...kept.map((run) => `${run.letter}: ${run.words}`), shown().words, mark.textContent]; // short lines: a phone's drawing is narrow
           const paper = getComputedStyle(figure).getPropertyValue("--x-paper");
           DescentTraining.download("figure.svg", "image/svg+xml", DescentTraining.standalone(view.element, spec.alt, lines, paper));
         }),

@@ -274,7 +274,7 @@ def test_the_drawing_is_a_file_of_its_own(page, tmp_path):
     assert "var(" not in source and "class=" not in re.sub(r"<svg[^>]*>", "", source)
     assert re.search(r'<path[^>]*style="[^"]*stroke:\s?rgb\(0, 99, 166\)', source)
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.text]
-    assert words[-2] == "A: η = 0.1, B = 16, optimizer = sgd" and "the notebook’s run" in words[-1]
+    assert words[-3] == "A: η = 0.1, B = 16, optimizer = sgd" and words[-2].startswith("η = ") and "the notebook’s run" in words[-1]
 
 
 @pytest.mark.parametrize("missing", ["WebAssembly", "Worker", "DecompressionStream"])
