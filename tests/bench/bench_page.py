@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from statistics import median
 
-from browser.conftest import launched
-from browser.test_explorer_js import write_page
 from explorer_data import TEXT
+from pages import launched, write_page
 
 from descent import Task, data, explore, models, sweep
 
@@ -38,7 +36,7 @@ window.move = (position) => {
   slider.value = position;
   slider.dispatchEvent(new Event("input", { bubbles: true }));
 };
-window.addEventListener("load", () => { move(1); window.since = performance.now(); });
+window.addEventListener("load", () => { move(1.3); window.since = performance.now(); });
 """
 
 

@@ -1,22 +1,14 @@
 """Chromium for the browser tests: pages are opened from disk, and no other host can be reached."""
 
-import os
-import shutil
-
 import pytest
-from playwright.sync_api import sync_playwright
-
-ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+from pages import launched
 
 
 @pytest.fixture(scope="session")
 def chromium():
     """One Chromium for the whole session."""
-    found = os.environ.get("DESCENT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

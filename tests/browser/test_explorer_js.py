@@ -7,27 +7,14 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from explorer_data import TEXT, retrained, runs
+from pages import write_page
 
-from descent.explore import Explorer, explore, static_assets
+from descent.explore import Explorer, explore
 
 pytestmark = pytest.mark.browser
 
 THEORY = {"sharpness": ("2/η", lambda lr: 2 / lr), "loss": ("decay", lambda lr, step: np.exp(-lr * step / 20))}
 LR, OPTIMIZER = "input[data-dim=lr]", "input[data-dim=optimizer]"
-
-
-def write_page(folder, *figures: Explorer, theme="light"):
-    for name, text in static_assets().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    page = folder / "page.html"
-    page.write_text(
-        f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>A page</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="explore.css">'
-        '<script src="explore.js"></script><style>html[data-theme="dark"] body { background: #16181d; color: #e8e4db }</style></head>'
-        f"<body><main><h1>A page</h1>{''.join(figure.to_html() for figure in figures)}</main></body></html>",
-        encoding="utf-8",
-    )
-    return page
 
 
 def curves(**more) -> Explorer:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from explorer_data import TEXT
-from test_explorer_js import MODEL, path, readout, write_page
+from pages import write_page
+from test_explorer_js import MODEL, path, readout
 
 from descent import Task, data, explore, models, sweep
 from descent.explore import Explorer
