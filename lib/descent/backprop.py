@@ -58,7 +58,7 @@ class Room(dict):
             return _torch_product(a, b.expand(K, r, n), plus, out)
         elif r == 1:
             torch.mul(a, b, out=out)
-        elif m * r * n <= SMALL[min(m, n) == 1] and (b.ndim == 2 or b.stride(-1) == 1 or min(m, n) < TRANSPOSED):
+        elif m * r * n <= SMALL[min(m, n) == 1] and (m > 1 if b.ndim == 2 else b.stride(-1) == 1 or min(m, n) < TRANSPOSED):
             with np.errstate(all="ignore"):  # networks that diverge are looked after elsewhere
                 np.matmul(a.numpy(), (b.contiguous() if b.ndim == 2 else b).numpy(), out=out.numpy())
         else:  # PyTorch wants small products side by side, which the gradients of all layers together are not

@@ -1,5 +1,8 @@
 """The form every chapter keeps, so that a reader finds the same things in the same places."""
 
+import base64
+import html
+import json
 import re
 
 import pytest
@@ -43,6 +46,14 @@ def test_the_slider_figure_comes_first(chapter):
     explorers = [i for i, html in chapter.html if "descent-explorer" in html]
     assert explorers and see_it < explorers[0] < next_one, "the section 'See it' must show a slider figure (explore)"
     assert explorers[0] == figures[0], f"the slider figure comes before any other: {chapter.at(figures[0])}"
+
+
+def test_its_slider_figure_trains_in_the_page(chapter):
+    figure = next(text for _, text in chapter.html if "descent-explorer" in text)
+    found = re.search(r'data-package="([^"]*)"', figure)
+    assert found, "explore(..., browser=True) says why the figure cannot train in the page; without ziglang none can"
+    package = json.loads(html.unescape(found[1]))
+    assert sum(len(base64.b64decode(package[part])) for part in ("module", "data")) < 150_000, "too heavy for a page"
 
 
 def test_every_core_paper_has_a_claim(chapter, bibliography):

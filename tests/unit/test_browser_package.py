@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import importlib
 import json
 import math
@@ -12,7 +13,7 @@ import pytest
 import torch
 import wasmtime
 
-from descent import Task, browser, data, landscapes, models, sweep
+from descent import Task, browser, cache, data, landscapes, models, sweep
 from descent.browser import Unsupported
 from descent.browser.package import check
 
@@ -80,9 +81,15 @@ def test_a_compiled_module_is_kept(package, tmp_path, monkeypatch):
     task, arguments = engine._recipes[sweep(TASK, cache=False, **ARGUMENTS).attrs["recipe_id"]]
     assert browser.compile(task, arguments).module == package.module  # the same bytes every time
     (kept,) = (tmp_path / "modules").iterdir()
-    assert kept.read_bytes() == package.module
-    kept.write_bytes(b"kept")
+    whole = kept.read_bytes()
+    assert whole.endswith(package.module)
+    kept.write_bytes(hashlib.sha256(b"kept").digest() + b"kept")
     assert browser.compile(task, arguments).module == b"kept"
+    for torn in (whole[:-1], b"", b"kept"):
+        kept.write_bytes(torn)
+        assert browser.compile(task, arguments).module == package.module
+    cache.clear()
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize(

@@ -226,9 +226,9 @@ def build(code: str) -> bytes:
         ImportError: the compiler, the package `ziglang`, is not installed.
     """
     key = hashlib.sha256("\0".join([code, *_FLAGS]).encode()).hexdigest()
-    where = cache.folder() and cache.folder() / "modules" / f"{key}.wasm"
-    if where and where.exists():
-        return where.read_bytes()
+    where = cache.folder() and cache.folder() / "modules" / key
+    if (kept := _kept(where)) is not None:
+        return kept
     if importlib.util.find_spec("ziglang") is None:
         raise ImportError("the C compiler is not installed: pip install ziglang")
     with tempfile.TemporaryDirectory() as folder:
@@ -242,6 +242,15 @@ def build(code: str) -> bytes:
     if where:
         where.parent.mkdir(parents=True, exist_ok=True)
         part = where.with_suffix(f".{os.getpid()}")
-        part.write_bytes(module)
+        part.write_bytes(hashlib.sha256(module).digest() + module)
         os.replace(part, where)
     return module
+
+
+def _kept(where: Path | None) -> bytes | None:
+    """A module that was kept, behind its digest; None if there is none, or not the whole of it."""
+    if where is None or not where.exists():
+        return None
+    content = where.read_bytes()
+    digest, module = content[:32], content[32:]
+    return module if hashlib.sha256(module).digest() == digest else None

@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -298,7 +299,7 @@ def contents() -> Contents:
 
 
 def clear(task: str | None = None, unused_days: float = 0.0) -> int:
-    """Remove stored results, all of them unless told otherwise.
+    """Remove stored results, all of them unless told otherwise, and then the compiled modules of pages too.
 
     Args:
         task: only those whose task's name contains this.
@@ -316,6 +317,8 @@ def clear(task: str | None = None, unused_days: float = 0.0) -> int:
     if where is None:
         return 0
     _tidy(where)
+    if task is None and not unused_days:
+        shutil.rmtree(where / "modules", ignore_errors=True)
     chosen = [e for e in contents() if (task is None or task in e.task) and e.used.timestamp() <= before]
     return sum(_remove(where / e.key) for e in chosen)
 
