@@ -2,9 +2,11 @@
 so far that it is mostly rounding."""
 
 import importlib
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from descent import Task, browser, data, landscapes, models, optimizers, schedules, sweep
 
@@ -44,6 +46,33 @@ class Family:
             # eigenvalues are searched for up to a relative error of 1e-3, on both sides
             rtol = 1e-3 if name == "sharpness" else 1e-4
             np.testing.assert_allclose(np.reshape(curves[name], wanted.shape), wanted, rtol=rtol, err_msg=name)
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """One layer of attention over the rows of an image. The library has no transformer; the page can train one."""
+
+    width: int = 16
+    input_shape: tuple = (8, 8)
+
+    def init(self, generator, scale=1.0):
+        scale, d = torch.as_tensor(scale, dtype=torch.float32), self.width
+        shapes = {"E": (d, 8), "P": (d, 8), "Q": (d, d), "K": (d, d), "V": (d, d), "A": (2 * d, d), "B": (d, 2 * d), "O": (10, d)}
+        return {name: scale[..., None, None] * generator.normal(*shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
+
+    def apply(self, params, x):
+        def linear(name, h):  # h (*net?, n, tokens, features)
+            return torch.einsum("...of,...ntf->...nto", params[name], h)
+
+        def normal(h):
+            centred = h - h.mean(-1, keepdim=True)
+            return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+        h = linear("E", x.movedim(-1, -3)) + params["P"].mT[..., None, :, :]
+        q, k, v = (linear(name, normal(h)) for name in "QKV")
+        h = h + (q @ k.mT / math.sqrt(self.width)).softmax(-1) @ v
+        h = h + linear("B", torch.relu(linear("A", normal(h))))
+        return torch.einsum("...of,...nf->...on", params["O"], h.mean(-2))
 
 
 def digits(n=200):
@@ -115,6 +144,9 @@ FAMILIES = {
     ),
     "schedule": network(lr=0.06, schedule=schedules.warmup(20) * schedules.cosine(), fixed={"readout_lr": 0.01}),
     "cnn": Family(Task(models.CNN((1, 8, 8), (4, 8)), digits()), {"steps": 100}, {"lr": 0.06, "batch_size": 23}),
+    "transformer": Family(
+        Task(Transformer(), digits()), {"steps": 200, "optimizer": "adam"}, {"lr": 0.0023, "batch_size": 24, "init_scale": 0.9}
+    ),
     "batch normalization": Family(
         Task(models.CNN((1, 8, 8), (4,), batch_norm=True), digits()), {"steps": 100}, {"lr": 0.02, "batch_size": 23}
     ),
