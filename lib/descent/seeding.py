@@ -3,8 +3,8 @@
 The generator has no state to carry along: Threefry-2x32 (Salmon et al. 2011) turns a key and a
 counter, two 32-bit words each, into two random words. The key is (seed, stream) and the counter
 (place within the draw, number of the draw), so that any number can be had without those before it.
-Everything is written in tensor operations, for any number of seeds at once, and can be traced: seeds
-and numbers of draws may be tensors.
+With tensors for the seeds or the numbers of draws, everything is made of tensor operations, for any number of seeds
+at once, and can be traced. With plain numbers NumPy does the same faster.
 """
 
 from __future__ import annotations
@@ -111,9 +111,13 @@ def _pairs(key: Key, draw: int | Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` random words in pairs, each (*shape, ceil(count / 2)); shape is that of key and draw together."""
     if not any(isinstance(number, Tensor) for number in (*key, draw)):
         return _threefry_in_place(key, (np.arange((count + 1) // 2, dtype=np.uint32), np.full(1, draw, np.uint32)))
-    words = [_word(k).unsqueeze(-1) for k in key]
-    place = torch.arange((count + 1) // 2, dtype=torch.int32)
-    return threefry((words[0], words[1]), (place, _word(draw).unsqueeze(-1)))
+    return _pairs_at(key, draw, torch.arange((count + 1) // 2, dtype=torch.int32))
+
+
+def _pairs_at(key: Key, draw: int | Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs at some places (*shape?, count) of one draw, in operations that can be traced."""
+    seed, stream, number = (_word(word).unsqueeze(-1) for word in (*key, draw))
+    return threefry((seed, stream), (places, number))
 
 
 def _flat(pairs: tuple[Tensor, Tensor], count: int) -> Tensor:
@@ -156,8 +160,7 @@ def _below(words: Tensor, below: int) -> Tensor:
 
 def integers_at(key: Key, draw: int | Tensor, below: int, places: Tensor) -> Tensor:
     """The numbers of `integers` at these places of one draw, (*shape, count)."""
-    words = [k.unsqueeze(-1) if isinstance(k, Tensor) else k for k in key]
-    first, second = threefry((words[0], words[1]), ((places // 2).to(torch.int32), _word(draw).unsqueeze(-1)))
+    first, second = _pairs_at(key, draw, (places // 2).to(torch.int32))
     return _below(torch.where(places % 2 == 0, first, second), below)
 
 

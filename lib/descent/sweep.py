@@ -574,7 +574,8 @@ class _Training:
         """Record every probe after t updates."""
         self.rate.set(min(t, self.run.plan.steps - 1), self.h)
         self.networks.step, self.networks._outputs = t, {}
-        if self.batches.whole and not self.cuda:  # the probes can use the passes of the next step
+        # the probes can use the passes of the next step, which are kept where they are written out
+        if self.batches.whole and not self.cuda and self.gradients.family is not None:
             self.gradients(self.w, *self.batches.gather())
         for probe in self.run.plan.probes:
             self.run.keep(probe, self.rows, column, probe.measure(self.networks), self.alive)

@@ -6,7 +6,7 @@ compared; drawing them is part of what is timed, on every side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 

@@ -16,6 +16,7 @@ import wasmtime
 from descent import Task, browser, cache, data, landscapes, models, sweep
 from descent.browser import Unsupported
 from descent.browser.package import check
+from descent.browser.trace import trace
 
 engine = importlib.import_module("descent.sweep")
 
@@ -231,3 +232,13 @@ def test_what_was_trained_before_leaves_no_trace(package):
     used = Instance(package)
     trained(used, 50, 1e6)  # diverges
     assert trained(used, 7, 0.1) == trained(Instance(package), 7, 0.1)
+
+
+def test_random_numbers_are_drawn_in_the_module_and_not_stored_there():
+    plan = engine._plan(TASK, {"autograd": False, "schedule": None} | engine._recipes[sweep(
+        TASK, cache=False, lr=0.1, seed=[0, 1], steps=2, record=["loss", "sharpness"]).attrs["recipe_id"]][1])  # fmt: skip
+    program = trace(TASK, plan)
+    assert {"init", "start"} <= {f.name for f in program.functions}
+    for f in program.functions:
+        stored = [getattr(f.graph, node.target) for node in f.graph.graph.find_nodes(op="get_attr")]
+        assert all(tensor.numel() < TASK.parameters for tensor in stored), f.name

@@ -229,7 +229,8 @@ def trace(task: Task, plan: Plan) -> Program:
         return {"recorded": torch.where(v["alive"] & torch.isfinite(values), values, torch.nan)}
 
     def start(v: Variables) -> Variables:
-        random = _random.__wrapped__(0, 0, P).float()  # drawn afresh: one that was kept would be a constant of the module
+        # drawn in the module, with the seed as a tensor: as a constant it would weigh as much as a network
+        random = _random.__wrapped__(torch.zeros((), dtype=torch.int64), 0, P).float()
         finite = torch.isfinite(v["warm"]).all(1, keepdim=True)
         return {"vector": torch.where(finite, v["warm"], 0.0) + EXPLORE * random}
 

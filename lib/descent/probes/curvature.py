@@ -68,14 +68,14 @@ def hvp(task: Task, w: Tensor, x: Tensor, y: Tensor, gradients: Gradients | None
     inputs = list(leaves.values())
     with torch.enable_grad():
         losses = task.losses(leaves, x, y)
-        gradients = torch.autograd.grad(losses.sum(), inputs, create_graph=True)
-    curved = [g for g in gradients if g.requires_grad]  # a linear loss has constant gradients
+        slopes = torch.autograd.grad(losses.sum(), inputs, create_graph=True)
+    curved = [g for g in slopes if g.requires_grad]  # a linear loss has constant gradients
 
     def product(v: Tensor) -> Tensor:
         if not curved:
             return torch.zeros_like(v)
         directions = task.unflatten(v).values()
-        directions = [d for d, g in zip(directions, gradients) if g.requires_grad]
+        directions = [d for d, g in zip(directions, slopes) if g.requires_grad]
         products = torch.autograd.grad(
             curved, inputs, directions, retain_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -312,8 +312,9 @@ def largest(
 
 
 def _cached(w: Tensor, examples: int) -> tuple[Tensor, ...]:
-    """The networks, in parts so small that on a CPU their activations stay in its cache."""
-    return w.split(max(1, TOGETHER // examples)) if w.device.type == "cpu" else (w,)
+    """The networks, in parts so small that on a CPU their activations stay in its cache; w itself if that is one part."""
+    size = max(1, TOGETHER // examples)
+    return w.split(size) if w.device.type == "cpu" and len(w) > size else (w,)
 
 
 def _search(operator: Callable[..., Operator], task: Task, w: Tensor, part: str | Part, k: int, **search: float) -> tuple[Tensor, Tensor]:
@@ -433,7 +434,7 @@ def _recorded(name: str, operator: Callable[..., Operator], k: int = 1, rel: flo
         own = {"gradients": networks.gradients} if len(parts) == 1 else {}
         memory = networks.memory.setdefault(name, [None] * len(parts))
         values = []
-        for i, w in enumerate([networks.w] if own else parts):
+        for i, w in enumerate(parts):
             found, _, memory[i] = largest(operator(task, w, data.x, data.y, **own), w, k, rel, warm=memory[i])
             values.append(found)
         return torch.cat(values)
@@ -449,7 +450,7 @@ def eigenvalues(k: int, rel: float = 1e-3) -> Probe:
     """A probe "eigenvalues" of the k largest Hessian eigenvalues, along the dimension "eigenvalue".
 
     Args:
-        rel: residual to stop at, as in `largest`; 1e-2 saves about two products in five.
+        rel: error to stop at, as in `largest`.
     """
     return Probe("eigenvalues", _recorded("eigenvalues", hvp, k, rel), dims=("eigenvalue",))
 

@@ -15,7 +15,7 @@ from torch.func import grad, vmap
 
 from descent import models
 from descent.backprop import Gradients
-from descent.probes import Networks, Probe, register
+from descent.probes import Probe, register
 from descent.probes.curvature import data_part
 from descent.task import Part, Task
 
@@ -83,9 +83,10 @@ def noise_scale(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
 
 def _trace_and_gradient(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tensor]:
     gradients = Gradients(task)
-    gradient = gradients(w.detach(), data.x, data.y)[1]
     if isinstance(task.model, models.MLP) and gradients.twice:
+        gradient = gradients(w.detach(), data.x, data.y)[1]
         return (_of_mlp(gradients, len(data)) - gradient.square().sum(1)).clamp(min=0), gradient
+    gradient = task.losses_and_gradients(w, data.x, data.y)[1]
     squares = sum((g - gradient[:, None]).square().sum((1, 2)) for g in _chunks(task, w, data.x, data.y))
     return squares / len(data), gradient
 
