@@ -529,7 +529,8 @@ def _in_page(record: dict) -> str:
 
 The slider figures train in the page too ([how to read](how-to-read.md)). We open a page with one such figure from disk in headless
 Chromium, move its slider as soon as the page has loaded, and then eight times more; a curve counts as there when it has
-been drawn. Of the times of one visit we take the median, and of the visits the median, with the smallest and the largest: {record["title"]}.
+been drawn. Of the later times of a visit we take the median; the table has the median of the visits, with the smallest and the
+largest. The figure shows an {record["title"].removesuffix(" in the page")}.
 
 {table(("what", "measured", "budget", "verdict"), body)}"""
 
@@ -604,7 +605,7 @@ def _chapters(found: dict[str, dict]) -> str:
     return f"""\
 ## The chapters
 
-What each chapter takes from nothing, imports and figures included, when it was last executed:
+What each chapter had taken from nothing, imports and figures included, when these benchmarks were made:
 
 {table(("chapter", "time", "on"), body)}"""
 

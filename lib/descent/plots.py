@@ -263,8 +263,9 @@ def canvas(
         if xlabel or ylabel:
             _title_axes(axes, xlabel, ylabel)
 
-    def redraw(width: int, height: int) -> tuple[str, str]:
-        return _drawn(paint, alt, width, height, mixes)
+    def redraw(width: int, least: int) -> tuple[str, str]:
+        # what needs more height than others needs it on a phone, too
+        return _drawn(paint, alt, width, height if height > HEIGHT else least, mixes)
 
     svg, plain = redraw(width, height)
     return Figure(svg, alt, caption, plain, redraw)
