@@ -94,6 +94,8 @@ CURVES = ["loss", "test_loss", "train_accuracy", "test_accuracy"]
 NORMS = ["loss", "weight_norm", "distance", "gradient_norm", "overlap"]
 RULES = [optimizers.sgd(l2=0.02, label="SGD + L2"), optimizers.adam(label="Adam"), optimizers.adamw(weight_decay=0.3, label="AdamW")]
 
+TWO, SEQUENCES = data.gaussian(40, 2), data.Data("sequences", regression.x[:40, :10], regression.y[:40])
+
 FAMILIES = {
     "the digits": Family(Task(models.MLP((64, 64, 10)), data.digits(train=1000)), {"record": CURVES}, {"lr": 0.123, "batch_size": 48}),
     "standard tanh": mlp("standard", "tanh", "mse", 0.07),
@@ -144,6 +146,11 @@ FAMILIES = {
     ),
     "schedule": network(lr=0.06, schedule=schedules.warmup(20) * schedules.cosine(), fixed={"readout_lr": 0.01}),
     "cnn": Family(Task(models.CNN((1, 8, 8), (4, 8)), digits()), {"steps": 100}, {"lr": 0.06, "batch_size": 23}),
+    "logistic loss": Family(Task(models.MLP((2, 8, 1), "relu"), TWO, "logistic"), {"record": ["loss", "train_accuracy"]}, {"lr": 0.03, "batch_size": 7}),
+    "hinge loss": Family(Task(models.MLP((2, 8, 1)), TWO, "hinge"), {"record": ["loss", "train_accuracy"]}, {"lr": 0.03, "batch_size": 40}),
+    "recurrent": Family(
+        Task(models.RNN(2, 8, 1, 5, start=models.low_rank(8, 3)), SEQUENCES, "mse"), {"steps": 100}, {"lr": 0.03, "batch_size": 7, "init_scale": 0.9}
+    ),
     "transformer": Family(
         Task(Transformer(), digits()), {"steps": 200, "optimizer": "adam"}, {"lr": 0.0023, "batch_size": 24, "init_scale": 0.9}
     ),

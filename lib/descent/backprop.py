@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descent.models import CNN, MLP, DiagonalLinear, Model, Params
-from descent.task import LOSSES, Task
+from descent.task import LOSSES, MARGIN, Task
 
 #: multiplications up to which OpenBLAS uses one thread: for two matrices, and for a vector and a matrix
 SMALL = (2**18, 2**13)
@@ -91,6 +91,8 @@ DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": _from_probabilities,
     "mse": lambda outputs, y: outputs - y,
     "output": lambda outputs, y: torch.ones_like(outputs),
+    "hinge": lambda outputs, y: -y * (y * outputs < 1),
+    "logistic": lambda outputs, y: -y * torch.sigmoid(-y * outputs),
 }
 
 
@@ -99,11 +101,18 @@ def _of_softmax(outputs: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda u: p * (u - (p * u).sum(-2, keepdim=True))
 
 
+def _of_logistic(outputs: Tensor) -> Callable[[Tensor], Tensor]:
+    p = outputs.sigmoid()
+    return lambda u: p * (1 - p) * u
+
+
 #: loss -> for the outputs (*net, outputs, n), the product with the Hessian of each example's loss in its outputs
 CURVATURES: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
     "cross_entropy": _of_softmax,
     "mse": lambda outputs: torch.clone,
     "output": lambda outputs: torch.zeros_like,
+    "hinge": lambda outputs: torch.zeros_like,
+    "logistic": _of_logistic,
 }
 
 
@@ -113,7 +122,9 @@ def _ceiling(loss: str, outputs: Tensor, d: Tensor) -> float:
     largest = max(-least.item(), most.item())
     if loss == "mse":
         return outputs.shape[1] / 2 * largest**2
-    return 2 * largest + math.log(outputs.shape[1]) if loss == "cross_entropy" else largest
+    if loss == "cross_entropy":
+        return 2 * largest + math.log(outputs.shape[1])
+    return largest + 1 if loss in MARGIN else largest
 
 
 # -- the families ------------------------------------------------------------------------

@@ -345,6 +345,84 @@ def DeepLinear(widths: tuple[int, ...], bias: bool = False) -> MLP:
     return MLP(widths, activation="linear", bias=bias)
 
 
+@dataclass(frozen=True)
+class RNN:
+    """A recurrent network read out at its last state (Elman 1990).
+
+    h_0 = 0, h_t = activation(W h_{t-1} + U x_t + b), output V h_T + c, for a sequence x_1, ..., x_T.
+    U and V have variance 1 / fan-in, b and c are zero. The init scale g multiplies W alone: with
+    W ~ N(0, g^2 / hidden), its spectral radius is close to g in wide networks (Sompolinsky et al. 1988).
+
+    Attributes:
+        inputs, hidden, outputs: sizes of x_t, h_t and the output.
+        length: T.
+        activation: one of `ACTIVATIONS`.
+        start: draws W before it is scaled, (hidden, hidden); None is as above. See `low_rank`.
+    """
+
+    inputs: int
+    hidden: int
+    outputs: int
+    length: int
+    activation: str = "tanh"
+    start: Callable[[Generator], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        _widths((self.inputs, self.hidden, self.outputs, self.length))
+        _activation(self.activation)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.length, self.inputs)
+
+    @property
+    def readout(self) -> tuple[str, ...]:
+        return ("V", "c")
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        n, m = self.hidden, self.outputs
+        W = low_rank(n, n)(generator) if self.start is None else self.start(generator)
+        if tuple(W.shape) != (n, n):
+            raise ValueError(f"start drew a matrix of shape {tuple(W.shape)}; {n} hidden units need {(n, n)}")
+        ones = torch.ones_like(torch.as_tensor(scale, dtype=torch.float32))
+        U, V = generator.normal(n, self.inputs) / self.inputs**0.5, generator.normal(m, n) / n**0.5
+        return {
+            "W": _scaled(W, scale), "U": _scaled(U, ones), "b": _filled((n, 1), 0.0, scale),
+            "V": _scaled(V, ones), "c": _filled((m, 1), 0.0, scale),
+        }  # fmt: skip
+
+    def states(self, params: Params, x: Tensor) -> list[Tensor]:
+        """h_1, ..., h_T, each (*net, hidden, samples), for x (*net?, length, inputs, samples)."""
+        activation, states = _activation(self.activation)[0], []
+        for t in range(self.length):
+            z = params["U"] @ x[..., t, :, :] + params["b"]
+            states.append(activation(z + params["W"] @ states[-1] if states else z))
+        return states
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        return params["V"] @ self.states(params, x)[-1] + params["c"]
+
+
+def low_rank(size: int, rank: int) -> Callable[[Generator], Tensor]:
+    """Draws square matrices of a rank, A B^T with Gaussian A and B (size, rank), of norm sqrt(size).
+
+    That is the norm of N(0, 1 / size) entries in expectation; those are what the full rank gives.
+
+    Raises:
+        ValueError: no such rank.
+    """
+    if not 1 <= rank <= size:
+        raise ValueError(f"rank={rank} must lie between 1 and {size}")
+
+    def draw(generator: Generator) -> Tensor:
+        if rank == size:
+            return generator.normal(size, size) / size**0.5
+        product = generator.normal(size, rank) @ generator.normal(size, rank).mT
+        return product * size**0.5 / product.square().sum().sqrt()
+
+    return draw
+
+
 def _convolve(weight: Tensor, x: Tensor, stride: int = 1) -> Tensor:
     """Convolve each network's channels with its own kernels, "same" padding.
 

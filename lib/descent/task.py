@@ -32,13 +32,25 @@ def _output(outputs: Tensor, y: Tensor) -> Tensor:
     return outputs.squeeze(-2)
 
 
+def _hinge(outputs: Tensor, y: Tensor) -> Tensor:
+    return torch.relu(1 - y * outputs).squeeze(-2)
+
+
+def _logistic(outputs: Tensor, y: Tensor) -> Tensor:
+    return F.softplus(-y * outputs).squeeze(-2)
+
+
 #: name -> losses (*net, n) from outputs (*net, outputs, n) and targets, labels (n,) or (*net, n)
 #: or values (outputs, n) or (*net, outputs, n); cross-entropy's values are the classes' probabilities
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": _cross_entropy,
     "mse": _squared_error,
     "output": _output,
+    "hinge": _hinge,
+    "logistic": _logistic,
 }
+#: losses of the margin, the product of the single output and a target -1 or 1
+MARGIN = ("hinge", "logistic")
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,9 @@ class Task:
     The loss of one network is the mean over examples of
     "cross_entropy": -log softmax(output)[label];
     "mse": |output - target|^2 / 2, targets one-hot if the data has class labels;
-    "output": the model's single output itself.
+    "output": the model's single output itself;
+    "hinge": max(0, 1 - target output), and "logistic": log(1 + exp(-target output)), for a single
+    output and targets -1 and 1, which the class labels 0 and 1 become.
 
     Attributes:
         model: a model of `descent.models`.
@@ -85,12 +99,24 @@ class Task:
             raise ValueError(f"the model takes inputs of shape {wanted}, the data {self.data.name!r} has {given}")
         if self.loss == "cross_entropy" and self.data.classes is None:
             raise ValueError(f"cross_entropy needs class labels; the data {self.data.name!r} has real targets: use 'mse'")
+        if self.loss in MARGIN:
+            self._check_signs()
         if not torch.isfinite(self.data.x).all():
             raise ValueError(f"the inputs of {self.data.name!r} contain NaN or infinity")
         if not self.name:
             label = f"{type(self.model).__name__} on {self.data.name}, {self.loss}"
             object.__setattr__(self, "name", label)
         self.layout  # computed now, once for all networks
+
+    def _check_signs(self) -> None:
+        if self.data.classes not in (None, 2):
+            raise ValueError(f"{self.loss} tells two classes apart; the data {self.data.name!r} has {self.data.classes}")
+        if self.data.classes is None and (self.data.y.abs() != 1).any():
+            raise ValueError(f"{self.loss} needs targets -1 and 1; the data {self.data.name!r} has others")
+        example = self.data.x[:1].reshape(1, *self.model.input_shape).movedim(0, -1)
+        outputs = self.model.apply(self.model.init(generator(0, "init"), 1.0), example.float()).shape[-2]
+        if outputs != 1:
+            raise ValueError(f"{self.loss} needs a model with a single output, not {outputs}")
 
     @cached_property
     def layout(self) -> dict[str, tuple[int, ...]]:
@@ -147,6 +173,8 @@ class Task:
         if self.loss == "mse":
             y = F.one_hot(y, self.data.classes) if labels is not None else y
             y = y.to(dtype).T
+        if self.loss in MARGIN:
+            y = (2 * y[None] - 1 if labels is not None else y.T).to(dtype)
         return Part(x.to(device, dtype).contiguous(), y.to(device).contiguous(), labels)
 
     def example_losses(self, params: Params, x: Tensor, y: Tensor) -> Tensor:

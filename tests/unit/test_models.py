@@ -19,6 +19,8 @@ MODELS = {
     "leaky relu MLP without bias": models.MLP((4, 6, 3), "leaky_relu", bias=False),
     "CNN": models.CNN((2, 8, 8), (3, 4), 5),
     "CNN, batch norm": models.CNN((1, 8, 8), (3, 4), 5, batch_norm=True),
+    "RNN": models.RNN(2, 5, 3, length=4),
+    "RNN of low rank": models.RNN(2, 5, 3, 4, start=models.low_rank(5, 2)),
     "ResNet-9": models.ResNet9((3, 16, 16), width=4),
 }
 
@@ -63,6 +65,35 @@ def test_mlp_is_the_usual_one():
             layer.bias.copy_(params[f"b{i}"][:, 0])
     x = torch.randn(4, 9)
     torch.testing.assert_close(model.apply(params, x), net(x.T).T)
+
+
+def test_rnn_is_the_usual_one():
+    model = models.RNN(3, 6, 2, length=5)
+    params = model.init(generator(0, "init"))
+    params = {name: p + 0.1 * generator(i, "probe").normal(*p.shape) for i, (name, p) in enumerate(params.items())}
+    net, readout = nn.RNN(3, 6), nn.Linear(6, 2)
+    with torch.no_grad():
+        net.weight_hh_l0.copy_(params["W"])
+        net.weight_ih_l0.copy_(params["U"])
+        net.bias_ih_l0.copy_(params["b"][:, 0])
+        net.bias_hh_l0.zero_()
+        readout.weight.copy_(params["V"])
+        readout.bias.copy_(params["c"][:, 0])
+    x = torch.randn(5, 4, 3)
+    torch.testing.assert_close(model.apply(params, x.movedim(1, -1)), readout(net(x)[1][0]).T)
+
+
+def test_recurrent_matrix_has_its_rank_and_norm():
+    for rank in (1, 3, 20):
+        W = models.RNN(1, 20, 1, 2, start=models.low_rank(20, rank)).init(generator(0, "init"), 2.0)["W"]
+        assert torch.linalg.matrix_rank(W.double(), rtol=1e-5) == rank
+        assert W.norm() == pytest.approx(2 * 20**0.5, rel=1e-5 if rank < 20 else 0.2)
+    scaled = models.RNN(1, 20, 1, 2).init(generator(0, "init"), torch.tensor([1.0, 2.0]))
+    assert torch.equal(scaled["U"][0], scaled["U"][1]) and torch.equal(2 * scaled["W"][0], scaled["W"][1])
+    with pytest.raises(ValueError, match="rank=0 must lie between 1 and 4"):
+        models.low_rank(4, 0)
+    with pytest.raises(ValueError, match="start drew a matrix of shape"):
+        models.RNN(1, 5, 1, 2, start=models.low_rank(4, 1)).init(generator(0, "init"))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -217,8 +217,14 @@ def test_messages_name_the_value_and_what_is_allowed(arguments, message):
 def test_a_task_is_checked_when_it_is_made():
     with pytest.raises(ValueError, match="inputs of shape"):
         Task(models.MLP((63, 10)), DIGITS)
-    with pytest.raises(ValueError, match="unknown loss 'hinge'"):
-        Task(models.MLP((64, 10)), DIGITS, "hinge")
+    with pytest.raises(ValueError, match="unknown loss 'huber'"):
+        Task(models.MLP((64, 10)), DIGITS, "huber")
+    with pytest.raises(ValueError, match="hinge tells two classes apart; .* has 10"):
+        Task(models.MLP((64, 1)), DIGITS, "hinge")
+    with pytest.raises(ValueError, match="logistic needs targets -1 and 1"):
+        Task(models.MLP((3, 1)), data.teacher_student(10, 3), "logistic")
+    with pytest.raises(ValueError, match="single output, not 2"):
+        Task(models.MLP((3, 2)), data.gaussian(10, 3), "logistic")
     with pytest.raises(ValueError, match="needs class labels"):
         Task(models.MLP((3, 1)), data.teacher_student(10, 3))
     with pytest.raises(ValueError, match="NaN or infinity"):

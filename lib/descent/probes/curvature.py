@@ -97,10 +97,10 @@ def gnvp(
             nonzero eigenvalues of the empirical neural tangent kernel divided by n.
 
     Raises:
-        ValueError: the loss is neither "mse" nor "cross_entropy" and the output curvature is wanted.
+        ValueError: the loss is linear in the outputs, "output" or "hinge", and the output curvature is wanted.
     """
-    if output_curvature and task.loss not in ("mse", "cross_entropy"):
-        raise ValueError(f"the Gauss-Newton matrix needs the loss 'mse' or 'cross_entropy', not {task.loss!r}")
+    if output_curvature and task.loss in ("output", "hinge"):
+        raise ValueError(f"the Gauss-Newton matrix needs a loss that bends with the outputs, not {task.loss!r}")
     own = gradients or Gradients(task)
     if own.twice:
         return own.products(_finite(task, w), x, y, gauss_newton=True, output_curvature=output_curvature)

@@ -21,7 +21,10 @@ def _accuracy(which: str):
         labels = networks.parts[which].labels
         if labels is None:
             raise ValueError(f"{which}_accuracy needs class labels; {networks.task.data.name!r} has real targets")
-        return (networks.outputs(which).argmax(-2) == labels).to(networks.w.dtype).mean(-1)
+        outputs = networks.outputs(which)
+        # a single output tells two classes apart by its sign
+        chosen = outputs.squeeze(-2) > 0 if outputs.shape[-2] == 1 else outputs.argmax(-2)
+        return (chosen == labels).to(networks.w.dtype).mean(-1)
 
     return measure
 
