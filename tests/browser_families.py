@@ -86,7 +86,9 @@ def mlp(parametrization, activation, loss, lr):
 
 def network(fixed=None, **arguments):
     setting = {name: arguments.pop(name) for name in list(arguments) if isinstance(arguments[name], float)}
-    return Family(Task(models.MLP((64, 12, 10)), digits(), "mse"), arguments | (fixed or {}), setting | {"batch_size": 23})
+    fixed = arguments | (fixed or {})
+    batch = {} if "batch_size" in fixed else {"batch_size": 23}
+    return Family(Task(models.MLP((64, 12, 10)), digits(), "mse"), fixed, setting | batch)
 
 
 regression = data.linear_regression(n=50, spectrum=[1.0] * 20, noise=0.1, test=30)
@@ -150,6 +152,17 @@ FAMILIES = {
     "hinge loss": Family(Task(models.MLP((2, 8, 1)), TWO, "hinge"), {"record": ["loss", "train_accuracy"]}, {"lr": 0.03, "batch_size": 40}),
     "recurrent": Family(
         Task(models.RNN(2, 8, 1, 5, start=models.low_rank(8, 3)), SEQUENCES, "mse"), {"steps": 100}, {"lr": 0.03, "batch_size": 7, "init_scale": 0.9}
+    ),
+    "fresh examples": Family(
+        Task(models.DiagonalLinear(20), data.sparse_regression(50, 20, 3, noise=0.1), "mse"),
+        {"sampling": "fresh", "batch_size": 2, "record": NORMS}, {"lr": 0.007, "init_scale": 0.3},
+    ),
+    "Langevin": network(lr=0.06, temperature=1e-4, fixed={"batch_size": 16}),
+    "label noise": network(lr=0.06, label_noise=0.13, fixed={"batch_size": 16}),
+    "gradient penalty": network(lr=0.06, penalty=0.13, ascent=0.07, optimizer="gradient_penalty"),
+    "deficit": Family(
+        Task(models.MLP((64, 12, 10)), digits(), "mse", deficit=lambda x, y: (torch.where(torch.arange(64)[:, None] < 32, 0.0, x), y)),
+        {}, {"lr": 0.05, "batch_size": 23, "deficit_start": 37.0, "deficit_length": 111.0},
     ),
     "transformer": Family(
         Task(Transformer(), digits()), {"steps": 200, "optimizer": "adam"}, {"lr": 0.0023, "batch_size": 24, "init_scale": 0.9}

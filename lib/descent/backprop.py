@@ -399,7 +399,9 @@ class Gradients:
         # nothing here is for autograd, whose bookkeeping takes time too
         with nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
             if not self._at(w, x, y):
-                self.place = [(t, t._version) for t in (w, x, y)]
+                # what is made in inference mode is made for one step, and its versions are not counted
+                fleeting = any(t.is_inference() for t in (w, x, y))
+                self.place = None if fleeting else [(t, t._version) for t in (w, x, y)]
                 self.out = self.family.forward(self.params, x)
                 d = DERIVATIVES[loss](self.out, y)
                 plain = above is not None and _ceiling(loss, self.out, d) <= above

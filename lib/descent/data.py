@@ -12,15 +12,15 @@ import os
 import pickle
 import struct
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from descent.seeding import generator
+from descent.seeding import Generator, generator
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Data:
         name: what it is, for the recipe of a Dataset.
         x, y: training inputs (n, *features) and targets, class labels (n,) or values (n, outputs).
         x_val, y_val, x_test, y_test: the other parts; None if there are none.
+        law: `(generator, n) -> (x, y)` draws n further training examples, in at most 16 draws, for
+            sweeps that show each example once; None if there is no more than what is here.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Data:
     y_val: Tensor | None = None
     x_test: Tensor | None = None
     y_test: Tensor | None = None
+    law: Callable[[Generator, int], tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -285,10 +288,11 @@ def linear_regression(
         raise ValueError(f"linear_regression: spectrum={spectrum.tolist()} and noise={noise} must not be negative")
     g = generator(seed, "data")
     truth = g.normal(len(spectrum)).double()
+    truth = truth / truth.norm()
     x = g.normal(n + test, len(spectrum)).double() * spectrum.sqrt()
-    y = x @ (truth / truth.norm())
+    y = x @ truth
     y[:n] += noise * g.normal(n).double()
-    return _cut("linear_regression", x, y[:, None], n)
+    return replace(_cut("linear_regression", x, y[:, None], n), law=_linear(truth, spectrum.sqrt(), noise))
 
 
 def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:
@@ -302,7 +306,19 @@ def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: 
     x = g.normal(n + test, dim)
     y = x @ truth
     y[:n] += noise * g.normal(n)
-    return _cut("sparse_regression", x, y[:, None], n)
+    return replace(_cut("sparse_regression", x, y[:, None], n), law=_linear(truth, torch.ones(dim), noise))
+
+
+def _linear(truth: Tensor, deviations: Tensor, noise: float) -> Callable[[Generator, int], tuple[Tensor, Tensor]]:
+    """The law of y = x . truth + noise with independent Gaussian x."""
+    truth, deviations = truth.float(), deviations.float()
+
+    def law(generator: Generator, n: int) -> tuple[Tensor, Tensor]:
+        x = generator.normal(n, len(truth)) * deviations
+        y = x @ truth
+        return x, (y + noise * generator.normal(n) if noise else y)[:, None]
+
+    return law
 
 
 def teacher_student(n: int, dim: int, hidden: int = 4, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:

@@ -6,12 +6,13 @@ networks, their P parameters flattened. `h` holds the hyperparameters as tensors
 own, `h.lr` already multiplied by the schedule ((K, P) where the last layer has its own), and
 `h.step`, counting from 1. A rule never mixes rows.
 
-Four things work with every rule and are applied by the engine, in this order:
+Five things work with every rule and are applied by the engine, in this order:
 `clip` rescales a network's gradient to norm at most `clip` (Pascanu et al. 2013); `l2` adds
 `l2 * w` to it, as the gradient of `l2 / 2 |w|^2`; after the update, `weight_decay` subtracts
-`lr * weight_decay * w` (decoupled: Loshchilov & Hutter 2019); `l1` then shrinks every weight by
-`lr * l1` toward zero and stops there (proximal step: Daubechies et al. 2004). All four act on
-biases too.
+`lr * weight_decay * w` (decoupled: Loshchilov & Hutter 2019); `temperature` adds
+sqrt(2 lr temperature) times standard normal numbers (unadjusted Langevin: Roberts & Tweedie 1996);
+`l1` then shrinks every weight by `lr * l1` toward zero and stops there (proximal step: Daubechies
+et al. 2004). All five act on biases too.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from descent import seeding
+
 State = dict[str, Tensor]
 Rule = Callable[[Tensor, State, SimpleNamespace], tuple[Tensor, State]]
 
 #: hyperparameters that every optimizer takes, with the values that switch them off
-COMMON = {"clip": float("inf"), "l2": 0.0, "weight_decay": 0.0, "l1": 0.0}
+COMMON = {"clip": float("inf"), "l2": 0.0, "weight_decay": 0.0, "temperature": 0.0, "l1": 0.0}
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Optimizer:
         buffers: names of the state tensors, which start at zero.
         defaults: its own hyperparameters, and any of `COMMON` that it does not leave off.
         proximal: the "gradient" is (w - prox(w)) / lr, with the model's own `prox`.
+        ahead: for rules that take a second gradient, on the same examples: where, from the first
+            gradient and h, as a displacement (K, P).
+        corrected: what takes the place of the gradient, from the first, the second and h.
     """
 
     name: str
@@ -49,6 +55,8 @@ class Optimizer:
     buffers: tuple[str, ...] = ()
     defaults: dict[str, float] = field(default_factory=dict)
     proximal: bool = False
+    ahead: Callable[[Tensor, SimpleNamespace], Tensor] | None = None
+    corrected: Callable[[Tensor, Tensor, SimpleNamespace], Tensor] | None = None
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -106,6 +114,16 @@ def _adam(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     return m_hat / (s_hat.sqrt() + h.eps), {"m": m, "s": s}
 
 
+def _penalized(g: Tensor, g_ahead: Tensor, h: SimpleNamespace) -> Tensor:
+    """g + penalty (g(w + ascent g) - g) / ascent, which is g + penalty H g up to O(ascent).
+
+    The gradient of L + penalty |grad L|^2 / 2 by a forward finite difference (Karakida et al. 2022,
+    eq. 4). An ascent of the size of the penalty gives g(w + ascent g), SAM without its
+    normalization (Foret et al. 2021).
+    """
+    return g + h.penalty / h.ascent * (g_ahead - g)
+
+
 _ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 
 sgd = Optimizer("sgd", _sgd)
@@ -117,9 +135,12 @@ adam = Optimizer("adam", _adam, ("m", "s"), dict(_ADAM))
 adamw = Optimizer("adamw", _adam, ("m", "s"), _ADAM | {"weight_decay": 0.01})
 #: w <- prox(w): the stochastic proximal point method, for a `models.Function` with a `prox`
 proximal_point = Optimizer("proximal_point", _sgd, proximal=True)
+gradient_penalty = Optimizer(
+    "gradient_penalty", _sgd, (), {"penalty": 0.1, "ascent": 0.1}, ahead=lambda g, h: h.ascent * g, corrected=_penalized
+)
 
 OPTIMIZERS = {
-    o.name: o for o in (sgd, heavy_ball, nesterov, adagrad, rmsprop, adam, adamw, proximal_point)
+    o.name: o for o in (sgd, heavy_ball, nesterov, adagrad, rmsprop, adam, adamw, proximal_point, gradient_penalty)
 }
 
 
@@ -158,6 +179,9 @@ def step(optimizer: Optimizer, w: Tensor, gradient: Tensor, state: State, h: Sim
     if alive is not None:
         direction = torch.where(alive[:, None], direction, 0.0)
     w.addcmul_(direction, h.lr, value=-1)
+    if "temperature" in h.uses:
+        kick = (2 * h.lr * h.temperature).sqrt() * seeding.noise(h, "noise", w.shape[1]).to(w.dtype)
+        w.add_(kick if alive is None else torch.where(alive[:, None], kick, 0.0))
     if "l1" in h.uses:
         shrunk = torch.sign(w) * (w.abs() - h.lr * h.l1).clamp(min=0)
         w.copy_(shrunk if alive is None else torch.where(alive[:, None], shrunk, w))

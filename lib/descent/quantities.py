@@ -104,6 +104,12 @@ HYPERPARAMETERS = {
     "l1": Quantity("L1 penalty", "ν", r"\nu", scale="log"),
     "weight_decay": Quantity("weight decay", "ω", r"\omega", scale="log"),
     "clip": Quantity("clipping norm", "c", "c", scale="log"),
+    "temperature": Quantity("temperature", "τ", r"\tau", scale="log"),
+    "label_noise": Quantity("label noise", "σ", r"\sigma"),
+    "deficit_start": Quantity("start of the deficit", "t₁", "t_1", unit="updates"),
+    "deficit_length": Quantity("length of the deficit", "Δt", r"\Delta t", unit="updates"),
+    "penalty": Quantity("gradient penalty", "γ", r"\gamma", scale="log"),
+    "ascent": Quantity("ascent step", "ρ", r"\rho", scale="log"),
     "step": Quantity("step", "t", "t", unit="updates"),
 }
 

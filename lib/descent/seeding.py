@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 #: Independent streams of one seed: the same initial weights meet the same batches
 #: whatever else changes.
-STREAMS = {"init": 0, "batches": 1, "data": 2, "probe": 3}
+STREAMS = {"init": 0, "batches": 1, "data": 2, "probe": 3, "noise": 4, "labels": 5}
 #: seeds are 32-bit words
 LARGEST_SEED = 2**32 - 1
 
@@ -144,6 +145,11 @@ def normals(key: Key, draw: int | Tensor, count: int) -> Tensor:
     a, b = (_uniform(words) for words in _pairs(key, draw, count))
     radius, angle = (-2 * (a + 2.0**-24).log()).sqrt(), 2 * math.pi * b
     return _flat((radius * angle.cos(), radius * angle.sin()), count)
+
+
+def noise(h: SimpleNamespace, stream: str, count: int) -> Tensor:
+    """Standard normal numbers (K, count) of the step `h.step`, for networks with the seeds `h.seeds` (K,)."""
+    return normals(key(h.seeds, stream), h.step.long(), count)
 
 
 def integers(key: Key, draw: int | Tensor, below: int, count: int) -> Tensor:

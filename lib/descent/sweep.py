@@ -40,7 +40,7 @@ from descent.optimizers import Optimizer
 from descent.probes import PROBES, Networks, Probe
 from descent.quantities import HYPERPARAMETERS, describe
 from descent.schedules import Schedule
-from descent.task import Part, Task
+from descent.task import SIGHT, Part, Task
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,6 +76,12 @@ _ALLOWED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "momentum": (_BELOW_ONE, lambda v: 0 <= v < 1),
     "beta1": (_BELOW_ONE, lambda v: 0 <= v < 1),
     "beta2": (_BELOW_ONE, lambda v: 0 <= v < 1),
+    "temperature": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "label_noise": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "deficit_start": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "deficit_length": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "penalty": (_NON_NEGATIVE, lambda v: 0 <= v < math.inf),
+    "ascent": (_POSITIVE, lambda v: 0 < v < math.inf),
 }
 
 
@@ -118,7 +124,8 @@ def sweep(
         record_every: steps between measurements, or the steps themselves; by default about
             200 of them. Step 0 is the initialization; an interval also measures the last step.
         sampling: "shuffle" (every epoch visits the examples in a new order, the last
-            incomplete batch left out) or "replacement" (independent draws).
+            incomplete batch left out), "replacement" (independent draws) or "fresh" (new examples
+            at every step, from the law of the data, those of `Data.x` never).
         autograd: differentiate by autograd also the models whose gradient `descent.backprop` has
             written out. The results are the same up to rounding, and later.
         dtype: torch.float32 or torch.float64. Where training is stable the two agree to 0.1 % in
@@ -130,9 +137,11 @@ def sweep(
         device: by default CUDA if there is one, else the CPU.
         cache: reuse a stored result of the same recipe, or store this one (see `descent.cache`).
         client: a `dask.distributed.Client` whose workers train the networks (see `descent.cluster`).
-        **hyperparameters: momentum, beta1, beta2, eps, and for every optimizer l2,
-            weight_decay, clip and l1 (see `descent.optimizers`); readout_lr, the learning rate
-            of the last layer, where it is not that of the others.
+        **hyperparameters: momentum, beta1, beta2, eps, penalty, ascent, and for every optimizer l2,
+            weight_decay, clip, temperature and l1 (see `descent.optimizers`); readout_lr, the learning
+            rate of the last layer, where it is not that of the others; label_noise, the standard deviation
+            of new normal noise on the targets of every step; deficit_start and deficit_length, in
+            steps, for a task with a deficit.
 
     Returns:
         A Dataset with one variable per recorded quantity and `diverged_at`, the step at which
@@ -257,8 +266,10 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     steps, sampling, autograd, dtype = a.pop("steps"), a.pop("sampling"), a.pop("autograd"), a.pop("dtype")
     probes = _probes(task, a.pop("record"))
     record_steps = _record_steps(a.pop("record_every"), steps)
-    if sampling not in ("shuffle", "replacement"):
-        raise ValueError(f"sampling={sampling!r}; choose 'shuffle' or 'replacement'")
+    if sampling not in ("shuffle", "replacement", "fresh"):
+        raise ValueError(f"sampling={sampling!r}; choose 'shuffle', 'replacement' or 'fresh'")
+    if sampling == "fresh" and task.data.law is None:
+        raise ValueError(f"sampling='fresh' needs data with a law to draw from; {task.data.name!r} has none")
     if not isinstance(autograd, bool):
         raise TypeError(f"autograd={autograd!r}; choose True or False")
     if dtype not in (torch.float32, torch.float64):
@@ -273,7 +284,11 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
     if "readout_lr" in a and not task.readout:
         raise ValueError(f"readout_lr needs a model with a last layer of its own; {type(task.model).__name__} has none")
-    known = {name for rule in rules for name in rule.hyperparameters} | {"readout_lr"}
+    if "label_noise" in a and task.loss != "mse":
+        raise ValueError(f"label_noise needs the loss 'mse', not {task.loss!r}")
+    if {"deficit_start", "deficit_length"} & set(a) and task.deficit is None:
+        raise ValueError("deficit_start and deficit_length need a task with a deficit: Task(..., deficit=...)")
+    known = {name for rule in rules for name in rule.hyperparameters} | {"readout_lr", *SIGHT}
     for name in a:
         if name not in HYPERPARAMETERS and name not in known or name == "step":
             raise ValueError(f"sweep has no argument {name!r}; hyperparameters of {[r.name for r in rules]}: {sorted(known)}")
@@ -473,6 +488,39 @@ def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) 
         yield from torch.cat(parts, 1)[..., : words - words % size].unflatten(2, (-1, size)).movedim(2, 1)
 
 
+def _drawn(task: Task, seeds: Sequence[int], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """New examples of one step after another, without end: x (S, *features, size) and y, one row per seed."""
+    together = max(1, seeding.AT_ONCE // (len(seeds) * size * math.prod(task.model.input_shape)))
+    for_seeds = torch.func.vmap(lambda seed, step: task.fresh(seed, step, size), in_dims=(0, None))
+    for first in count(step=together):
+        yield from zip(*torch.func.vmap(for_seeds, in_dims=(None, 0))(torch.tensor(seeds), torch.arange(first, first + together)))
+
+
+class _Fresh:
+    """The minibatches of a job whose networks see every example once: shared by those that share the seed."""
+
+    whole = False
+
+    def __init__(self, plan: Plan, job: Job, part: Part) -> None:
+        own = plan.columns["seed"][job.rows].tolist()
+        unique = sorted(set(own))
+        self.part, self.shared = part, len(unique) == 1
+        self.row = torch.tensor([unique.index(s) for s in own], device=part.x.device)
+        self.examples = _drawn(plan.task, unique, job.batch_size)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these networks only."""
+        self.row = self.row[rows]
+
+    def turn(self) -> None:
+        """Go on to the next step's examples."""
+        self.now = [t.to(like) for t, like in zip(next(self.examples), (self.part.x, self.part.y))]
+
+    def gather(self) -> tuple[Tensor, Tensor]:
+        """x (*net?, *features, size) and y of this step."""
+        return tuple(t[0] if self.shared else t[self.row] for t in self.now)
+
+
 class _Minibatches:
     """The minibatches of a job: shared by its networks when they share the seed or take all the data."""
 
@@ -561,8 +609,9 @@ class _Training:
         self.w = _initial(plan.task, seeds, plan.columns["init_scale"][job.rows]).to(device, plan.dtype)
         self.state = {name: torch.zeros_like(self.w) for name in job.optimizer.buffers}
         self.h, self.rate = _hyperparameters(plan, job)
-        self.batches = _Minibatches(plan, job, run.parts["train"])
+        self.batches = (_Fresh if plan.sampling == "fresh" else _Minibatches)(plan, job, run.parts["train"])
         self.gradients = Gradients(plan.task, plan.autograd)
+        self.gradients_ahead = Gradients(plan.task, plan.autograd) if job.optimizer.ahead else None
         self.alive, self.all_alive = torch.ones(len(job.rows), dtype=torch.bool, device=device), True
         self.diverged_at = torch.full((len(job.rows),), torch.nan, device=device, dtype=torch.float64)
         self.bound: Tensor | None = None  # the loss beyond which a network has diverged, (K,)
@@ -593,11 +642,14 @@ class _Training:
     def _update(self) -> None:
         h, w = self.h, self.w
         h.step.add_(1)
-        x, y = self.batches.gather()
+        x, y = self.task.seen(*self.batches.gather(), h)
         if self.optimizer.proximal:
             losses, gradient = _proximal(self.task, w, x, y, h.lr)
         else:
             losses, gradient = self.gradients(w, x, y, self.limit)
+        if self.gradients_ahead is not None:
+            _, ahead = self.gradients_ahead(w + self.optimizer.ahead(gradient, h), x, y)
+            gradient = self.optimizer.corrected(gradient, ahead, h)
         if self.bound is None:
             self.bound = DIVERGENCE * losses.abs().clamp(min=1.0)
             # looking is free on a CPU; on a GPU it would wait for the device
@@ -705,12 +757,13 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, _Rate]:
 
     h = SimpleNamespace(init_scale=column(plan.columns["init_scale"][job.rows]))
     h.step = torch.zeros((), dtype=plan.dtype, device=plan.device)
-    used = set()
-    for name, default in job.optimizer.hyperparameters.items():
+    h.seeds = torch.tensor(plan.columns["seed"][job.rows], device=plan.device)
+    used, off = set(), optimizers.COMMON | SIGHT
+    for name, default in (job.optimizer.hyperparameters | SIGHT).items():
         values = plan.columns.get(name)
         values = np.full(len(job.rows), default) if values is None else values[job.rows].astype(float)
         setattr(h, name, column(values))
-        if name in optimizers.COMMON and (values != optimizers.COMMON[name]).any():
+        if name in off and (values != off[name]).any():
             used.add(name)
     h.uses = frozenset(used)
     base = column(plan.columns["lr"][job.rows])

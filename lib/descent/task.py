@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from descent.data import Data
 from descent.models import Model, Params
-from descent.seeding import generator
+from descent.seeding import Generator, generator, key, noise
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
@@ -49,6 +50,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "hinge": _hinge,
     "logistic": _logistic,
 }
+#: draws that the law of some data may make for one minibatch
+DRAWS = 16
+#: hyperparameters of what a network gets to see, with the values that switch them off
+SIGHT = {"label_noise": 0.0, "deficit_start": 0.0, "deficit_length": 0.0}
 #: losses of the margin, the product of the single output and a target -1 or 1
 MARGIN = ("hinge", "logistic")
 
@@ -81,6 +86,8 @@ class Task:
         data: a `Data`; inputs are reshaped to the model's `input_shape` if the sizes agree.
         loss: one of `LOSSES`.
         name: label in recipes; by default made from the parts.
+        deficit: `(x, y) -> (x, y)`, what becomes of a minibatch in the engine's layout during the steps
+            that the hyperparameters `deficit_start` and `deficit_length` of a sweep choose.
 
     Raises:
         ValueError: unknown loss, sizes that do not fit, labels where values are needed or the reverse.
@@ -90,6 +97,7 @@ class Task:
     data: Data
     loss: str = "cross_entropy"
     name: str = ""
+    deficit: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -167,15 +175,43 @@ class Task:
         Raises:
             ValueError: the data has no such part.
         """
-        x, y = self.raw(which)
-        x = x.reshape(len(x), *self.model.input_shape).movedim(0, -1)
-        labels = None if y.is_floating_point() else y.to(device)
-        if self.loss == "mse":
-            y = F.one_hot(y, self.data.classes) if labels is not None else y
-            y = y.to(dtype).T
-        if self.loss in MARGIN:
-            y = (2 * y[None] - 1 if labels is not None else y.T).to(dtype)
+        raw_x, raw_y = self.raw(which)
+        x, y = self._laid_out(raw_x, raw_y, dtype)
+        labels = None if raw_y.is_floating_point() else raw_y.to(device)
         return Part(x.to(device, dtype).contiguous(), y.to(device).contiguous(), labels)
+
+    def _laid_out(self, x: Tensor, y: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Examples x (n, *features), y as the loss wants them: x (*features, n) and y (n,) or (outputs, n)."""
+        x, labels = x.reshape(len(x), *self.model.input_shape).movedim(0, -1), not y.is_floating_point()
+        if self.loss == "mse":
+            y = (F.one_hot(y, self.data.classes) if labels else y).to(dtype).T
+        if self.loss in MARGIN:
+            y = (2 * y[None] - 1 if labels else y.T).to(dtype)
+        return x, y
+
+    def fresh(self, seed: Tensor, step: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """The n new examples that a network with this seed meets at this step, x (*features, n) and y, float32."""
+        x, y = self.data.law(Generator(key(seed, "batches"), step * DRAWS), n)
+        return self._laid_out(x, y, torch.float32)
+
+    def seen(self, x: Tensor, y: Tensor, h: SimpleNamespace) -> tuple[Tensor, Tensor]:
+        """What the networks get to see of a minibatch: with the deficit, if it is time for it, and noise on the targets.
+
+        Args:
+            x: (*net?, *features, n).
+            y: labels (*net?, n) or values (*net?, outputs, n).
+            h: the hyperparameters of `SIGHT` (K, 1), or without dimensions; seeds and step.
+        """
+        if "deficit_length" in h.uses:
+            t = h.step - 1
+            during, changed = (t >= h.deficit_start) & (t < h.deficit_start + h.deficit_length), self.deficit(x, y)
+            dims = len(self.model.input_shape) + 1, 1 + y.is_floating_point()
+            x, y = (torch.where(during.reshape(-1, *[1] * d), a, b) for d, a, b in zip(dims, changed, (x, y)))
+        if "label_noise" in h.uses:
+            outputs, n = y.shape[-2:]
+            drawn = noise(h, "labels", outputs * n).unflatten(1, (outputs, n))
+            y = y + h.label_noise.reshape(-1, 1, 1) * drawn.to(y.dtype)
+        return x, y
 
     def example_losses(self, params: Params, x: Tensor, y: Tensor) -> Tensor:
         """Loss of each example, (*net, n)."""

@@ -232,7 +232,7 @@ def test_the_order_of_an_epoch_is_the_draw_of_its_number(seeds, steps):
 
 
 @pytest.mark.parametrize("seed, stream, message", [
-    (0, "dropout", r"unknown random stream 'dropout'; choose from \['batches', 'data', 'init', 'probe'\]"),
+    (0, "dropout", r"unknown random stream 'dropout'; choose from \['batches', 'data', 'init', 'labels', 'noise', 'probe'\]"),
     (-1, "init", "seed -1 is out of range; seeds are integers from 0 to 4294967295"),
     (2**32, "init", "seed 4294967296 is out of range"),
 ])  # fmt: skip

@@ -203,7 +203,7 @@ def test_nonsense_is_refused_by_name_before_training(name, value, listed):
         (dict(record="test_loss", steps=0), r"steps=0 must be a positive integer"),
         (dict(lr=[0.1, 0.1]), r"names a value twice"),
         (dict(record_every=[30]), r"between 0 and steps=20"),
-        (dict(sampling="sorted"), r"choose 'shuffle' or 'replacement'"),
+        (dict(sampling="sorted"), r"choose 'shuffle', 'replacement' or 'fresh'"),
         (dict(dtype=torch.float16), r"choose torch.float32 or torch.float64"),
         (dict(schedule="cosine"), r"a Schedule from descent.schedules"),
         (dict(device="cuda"), r"no CUDA device") if not torch.cuda.is_available() else (dict(lr=0), r"lr=0"),

@@ -14,7 +14,8 @@ EXPORT void begin(void) {
 
 /* the examples of step t: all of them, or the next ones of the epoch's order */
 static void choose(void) {
-#if REPLACEMENT
+#if FRESH /* the update draws them itself */
+#elif REPLACEMENT
   f_order();
 #else
   int steps = EXAMPLES / batch_size;

@@ -178,7 +178,7 @@ def source(program: Program, plan: Plan) -> str:
     cases = " ".join(f"case {i}: f_step_{i}(); break;" for i in range(len(plan.optimizers)))
     numbers = {
         "NETWORKS": len(plan.dims["seed"]), "PARAMETERS": plan.task.parameters, "OPTIMIZERS": len(plan.optimizers),
-        "QUANTITIES": len(plan.probes), "REPLACEMENT": int(program.replacement),
+        "QUANTITIES": len(plan.probes), "REPLACEMENT": int(program.sampling == "replacement"), "FRESH": int(program.sampling == "fresh"),
         "EVALUATED": int(any(f.name == "evaluate" for f in program.functions)), "SHARPNESS": int("product" in buffers),
     }  # fmt: skip
     return "\n".join([

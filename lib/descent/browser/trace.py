@@ -29,7 +29,7 @@ from descent.optimizers import Optimizer
 from descent.probes import Networks, Probe
 from descent.probes.curvature import EXPLORE, _random
 from descent.sweep import CHUNK, DIVERGENCE, Plan, _proximal
-from descent.task import Part, Task
+from descent.task import SIGHT, Part, Task
 
 Variables = dict[str, Tensor]
 
@@ -57,7 +57,7 @@ class Program:
         data: name -> the contents of the variables that hold data.
         hyperparameters: names of those that vary, in the order of their variables.
         recorded: names of the quantities, in the order of the rows of the variable "recorded".
-        replacement: whether the examples are drawn with replacement.
+        sampling: how the examples of a step are chosen, as in `sweep`.
     """
 
     functions: list[Traced]
@@ -65,7 +65,7 @@ class Program:
     data: dict[str, Tensor]
     hyperparameters: list[str]
     recorded: list[str]
-    replacement: bool
+    sampling: str
 
 
 class _Gradients:
@@ -168,13 +168,17 @@ def trace(task: Task, plan: Plan) -> Program:
     T = _Tracer()
     parts, data = _data(T, task, {"train"} | {which for p in probes for which in p.needs})
     mask = task.readout_mask
-    gradients, replacement = _Gradients(task), plan.sampling == "replacement"
+    gradients, sampling = _Gradients(task), plan.sampling
+    # the batch size is a number unless there is a slider for it
+    batch, symbolic = (_PLACEHOLDER, 1) if "batch_size" in plan.dims else (plan.scalars["batch_size"], None)
+    if sampling == "fresh" and symbolic:
+        raise Unsupported("sampling='fresh' with several batch sizes")
 
     for name in varying:
         T.variable(f"h_{name}")
     T.variable("seeds", K, dtype=torch.int64)
     T.variable("t", dtype=torch.int64)
-    T.variable("index", K, _PLACEHOLDER, dtype=torch.int64, symbolic=1)
+    T.variable("index", K, batch, dtype=torch.int64, symbolic=symbolic)
     for name in ("w", "w0", *sorted({f"state_{buffer}" for rule in plan.optimizers for buffer in rule.buffers})):
         T.variable(name, K, P)
     T.variable("alive", K, dtype=torch.bool)
@@ -196,21 +200,27 @@ def trace(task: Task, plan: Plan) -> Program:
 
     def order(v: Variables) -> Variables:
         key = seeding.key(v["seeds"], "batches")
-        if not replacement:
+        if sampling == "shuffle":
             return {"permutation": seeding.permutations(key, v["t"], n)}
         place = v["t"] % CHUNK * v["index"].shape[1] + torch.arange(v["index"].shape[1])
         return {"index": seeding.integers_at(key, v["t"] // CHUNK, n, place)}
 
     def step(rule: Optimizer) -> Callable[[Variables], Variables]:
         def function(v: Variables) -> Variables:
-            x, y = (t[..., v["index"]].movedim(-2, 0) for t in parts(v, "train", raw=True)[:2])
-            h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v["t"])
+            h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v)
+            if sampling == "fresh":
+                x, y = torch.func.vmap(lambda seed: task.fresh(seed, v["t"], batch))(v["seeds"])
+            else:
+                x, y = (t[..., v["index"]].movedim(-2, 0) for t in parts(v, "train", raw=True)[:2])
+            x, y = task.seen(x, y, h)
             w, state = v["w"].clone(), {name: v[f"state_{name}"].clone() for name in rule.buffers}
             y = _targets(classes, y)
             if rule.proximal:
                 losses, gradient = _proximal(task, w, x, y, h.lr)
             else:
                 losses, gradient = gradients(w, x, y)
+            if rule.ahead:
+                gradient = rule.corrected(gradient, gradients(w + rule.ahead(gradient, h), x, y)[1], h)
             bound = torch.where(v["t"] == 0, DIVERGENCE * losses.abs().clamp(min=1.0), v["bound"])
             alive = v["alive"] & (losses <= bound)  # false for NaN too
             diverged_at = torch.where(v["alive"] & ~alive, v["t"].float(), v["diverged_at"])
@@ -222,7 +232,7 @@ def trace(task: Task, plan: Plan) -> Program:
 
     def evaluate(v: Variables) -> Variables:
         rule = plan.optimizers[0]
-        h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v["t"])
+        h = _hyperparameters(rule, plan, mask, lambda name, default: hyperparameter(v, name, default), v)
         known = {which: Part(*parts(v, which)) for which in sorted({"train"} | {w for p in probes for w in p.needs})}
         networks = Networks(task, v["w"], v["w0"], v["t"], h, v["index"].shape[1], v["seeds"], known, gradients)
         values = torch.stack([_measured(p, networks) for p in probes])
@@ -239,10 +249,11 @@ def trace(task: Task, plan: Plan) -> Program:
         return {"product": gradients.product(v["w"], v["vector"], x, y)}
 
     T.trace("init", init)
-    T.trace("order", order)
+    if sampling != "fresh":
+        T.trace("order", order)
     for number, rule in enumerate(plan.optimizers):
         T.trace(f"step_{number}", step(rule))
-    if not replacement:
+    if sampling == "shuffle":
         T.variable("permutation", K, n, dtype=torch.int64)
     if probes:
         T.trace("evaluate", evaluate)
@@ -256,7 +267,7 @@ def trace(task: Task, plan: Plan) -> Program:
     used = {v for f in T.functions for v in f.inputs + f.outputs}
     data = {name: tensor for name, tensor in data.items() if name in used}
     recorded = sorted((p.name for p in plan.probes), key=lambda name: name == "sharpness")  # the module measures it last
-    return Program(T.functions, T.variables, data, varying, recorded, replacement)
+    return Program(T.functions, T.variables, data, varying, recorded, sampling)
 
 
 def _measured(probe: Probe, networks: Networks) -> Tensor:
@@ -305,14 +316,15 @@ def _targets(classes: int | None, y: Tensor) -> Tensor:
 
 
 def _hyperparameters(
-    rule: Optimizer, plan: Plan, mask: Tensor, value: Callable[[str, float | None], Tensor], t: Tensor
+    rule: Optimizer, plan: Plan, mask: Tensor, value: Callable[[str, float | None], Tensor], v: Variables
 ) -> SimpleNamespace:
-    """What `sweep._hyperparameters` makes, for step t of networks that share them."""
-    h = SimpleNamespace(init_scale=value("init_scale", None), step=t.float() + 1)
-    for name, default in rule.hyperparameters.items():
+    """What `sweep._hyperparameters` makes, for the next step of networks that share them."""
+    t, defaults = v["t"], rule.hyperparameters | SIGHT
+    h = SimpleNamespace(init_scale=value("init_scale", None), step=t.float() + 1, seeds=v["seeds"])
+    for name, default in defaults.items():
         setattr(h, name, value(name, default))
-    given = {name: plan.dims.get(name, [plan.scalars.get(name, default)]) for name, default in rule.hyperparameters.items()}
-    h.uses = frozenset(name for name, off in optimizers.COMMON.items() if any(v != off for v in given[name]))
+    given = {name: plan.dims.get(name, [plan.scalars.get(name, default)]) for name, default in defaults.items()}
+    h.uses = frozenset(name for name, off in (optimizers.COMMON | SIGHT).items() if any(v != off for v in given[name]))
     h.lr = value("lr", None)
     if "readout_lr" in plan.columns:
         h.lr = torch.where(mask, value("readout_lr", None), h.lr)
