@@ -346,6 +346,32 @@ def DeepLinear(widths: tuple[int, ...], bias: bool = False) -> MLP:
 
 
 @dataclass(frozen=True)
+class Mirrored:
+    """(h(w) - h(w')) / sqrt(2) of two copies of a model h that start equal (Chizat et al. 2019, section 1).
+
+    At the start the output is zero and the tangent kernel is that of h; both copies are trained.
+
+    Attributes:
+        model: h.
+    """
+
+    model: Model
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.model.input_shape
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        drawn = self.model.init(generator, scale)
+        return drawn | {f"{name}_mirror": p for name, p in drawn.items()}
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        here = {name: p for name, p in params.items() if not name.endswith("_mirror")}
+        there = {name: params[f"{name}_mirror"] for name in here}
+        return (self.model.apply(here, x) - self.model.apply(there, x)) / 2**0.5
+
+
+@dataclass(frozen=True)
 class RNN:
     """A recurrent network read out at its last state (Elman 1990).
 

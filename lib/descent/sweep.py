@@ -19,7 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cache as once
 from functools import cached_property
 from importlib.metadata import version
@@ -859,7 +859,7 @@ def _dataset(plan: Plan, run: _Run, key: str, seconds: float, interrupted: bool)
         dataset[name].attrs.update(long_name=quantity.label, symbol=quantity.symbol, units=quantity.unit)
     dataset["diverged_at"].attrs.update(long_name="step at which the network diverged", units="updates")
     dataset.attrs = {
-        "recipe": json.dumps(_written(plan), ensure_ascii=False),
+        "recipe": json.dumps(_written(plan), ensure_ascii=False, default=repr),
         "recipe_id": key,
         "task": plan.task.name,
         "steps": plan.steps,
@@ -889,12 +889,13 @@ def _written(plan: Plan) -> dict[str, Any]:
                 return getattr(value, "__name__", "function")
         if isinstance(value, Tensor):
             return value.tolist() if value.numel() <= 16 else f"tensor of shape {tuple(value.shape)}"
+        if is_dataclass(value) and not isinstance(value, Schedule):  # a model, or one inside another
+            return {"name": type(value).__name__, **{k: words(v) for k, v in vars(value).items()}}
         return _label(value)
 
     task = plan.task
-    model = {k: words(v) for k, v in vars(task.model).items()}
     return {
-        "model": {"name": type(task.model).__name__, **model},
+        "model": words(task.model),
         "data": {"name": task.data.name, "train": len(task.data), "shape": list(task.data.x.shape[1:])},
         "loss": task.loss,
         **{name: [words(v) for v in values] for name, values in plan.dims.items()},

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from descent import Task, data, models
+from descent.probes import features
 from descent.seeding import generator
 
 MODELS = {
@@ -19,6 +20,7 @@ MODELS = {
     "leaky relu MLP without bias": models.MLP((4, 6, 3), "leaky_relu", bias=False),
     "CNN": models.CNN((2, 8, 8), (3, 4), 5),
     "CNN, batch norm": models.CNN((1, 8, 8), (3, 4), 5, batch_norm=True),
+    "mirrored MLP": models.Mirrored(models.MLP((4, 6, 3))),
     "RNN": models.RNN(2, 5, 3, length=4),
     "RNN of low rank": models.RNN(2, 5, 3, 4, start=models.low_rank(5, 2)),
     "ResNet-9": models.ResNet9((3, 16, 16), width=4),
@@ -65,6 +67,19 @@ def test_mlp_is_the_usual_one():
             layer.bias.copy_(params[f"b{i}"][:, 0])
     x = torch.randn(4, 9)
     torch.testing.assert_close(model.apply(params, x), net(x.T).T)
+
+
+def test_a_mirrored_model_starts_at_zero_with_the_kernel_of_its_half():
+    half = models.MLP((4, 6, 2))
+    both, x = models.Mirrored(half), generator(0, "data").normal(4, 5)
+    params, alone = both.init(generator(1, "init"), 1.5), half.init(generator(1, "init"), 1.5)
+    assert (both.apply(params, x) == 0).all()
+    params["W0_mirror"] = params["W0_mirror"] + 0.1
+    wanted = (half.apply(alone, x) - half.apply(alone | {"W0": alone["W0"] + 0.1}, x)) / 2**0.5
+    torch.testing.assert_close(both.apply(params, x), wanted)
+    task, one = (Task(m, data.Data("noise", x.T, torch.zeros(5, 2)), "mse") for m in (both, half))
+    start = [task.flatten(t.model.init(generator(1, "init"), torch.ones(1)), 1) for t in (task, one)]
+    torch.testing.assert_close(features.ntk(task, start[0], x), features.ntk(one, start[1], x))
 
 
 def test_rnn_is_the_usual_one():

@@ -294,6 +294,12 @@ def test_retrain_uses_the_recipe():
         retrain(ds.assign_attrs(recipe_id="elsewhere"), lr=0.1, optimizer="sgd")
 
 
+def test_the_recipe_names_a_model_inside_another():
+    task = Task(models.Mirrored(models.MLP((64, 3, 10))), DIGITS)
+    model = json.loads(train(task, steps=1).attrs["recipe"])["model"]
+    assert model["name"] == "Mirrored" and model["model"] | {"name": "MLP", "widths": [64, 3, 10]} == model["model"]
+
+
 def test_seeds_can_be_shifted(monkeypatch):
     assert seeds(3) == [0, 1, 2]
     monkeypatch.setenv("DESCENT_SEED_SHIFT", "100")
