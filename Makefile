@@ -32,7 +32,7 @@ test: $(READY)
 	$(BIN)/python tools/browser.py
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	DESCENT_PROGRESS=off $(BIN)/python tools/seeds.py --rotate 1
-	OMP_NUM_THREADS=1 DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/exercises -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/parts book/exercises -n 2 --dist loadfile
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters

@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("chapters", "book/exercises")
+FOLDERS = ("chapters", "book/parts", "book/exercises")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 

@@ -87,6 +87,18 @@ def digits(train: int = 1000, val: int = 0, test: int | None = None, seed: int =
     return _standardized(whole)
 
 
+def parity(data: Data) -> Data:
+    """The same inputs with two classes as real targets (n, 1): -1 for the even labels, 1 for the odd ones.
+
+    Raises:
+        ValueError: the targets are not class labels.
+    """
+    if data.classes is None:
+        raise ValueError(f"parity needs class labels; the data {data.name!r} has real targets")
+    signs = [None if y is None else (2.0 * (y % 2) - 1)[:, None] for y in (data.y, data.y_val, data.y_test)]
+    return Data(f"parity of {data.name}", data.x, signs[0], data.x_val, signs[1], data.x_test, signs[2])
+
+
 def mnist1d(train: int = 4000, val: int = 0, test: int | None = None, seed: int = 0) -> Data:
     """MNIST-1D (Greydanus & Kobak): 5,000 curves of 40 points in 10 classes, generated on the spot."""
     from mnist1d.data import get_dataset_args, make_dataset

@@ -846,6 +846,7 @@ def heatmap(
     alt: str,
     caption: str,
     theory: Mapping[str, xr.DataArray] | None = None,
+    places: Mapping[str, tuple[float, float]] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
     scale: str | None = None,
@@ -858,6 +859,7 @@ def heatmap(
     Args:
         data: DataArray over `x` and `y`; of `seed` the median is drawn.
         theory: {label: DataArray over `x`}, the dashed line y = f(x) across the map.
+        places: {a letter or number: (x, y)}, marked on the map.
         vmin, vmax: the ends of the colour scale; the data's by default.
         scale: "log" or "linear" colours; the quantity's usual scale by default.
 
@@ -907,6 +909,9 @@ def heatmap(
             if inside.size:
                 k = inside[inside.size // 2]
                 axes.annotate(str(label), (at[k], height[k]), (6, 6), textcoords="offset points", color=COLORS["theory"][0])
+        for label, at in (places or {}).items():
+            axes.plot(*at, "o", markersize=15, color=COLORS["paper"][0], markeredgecolor=COLORS["ink"][0], markeredgewidth=0.8, clip_on=False)
+            axes.annotate(str(label), at, ha="center", va="center_baseline", color=COLORS["ink"][0])
         axes.set_xlim(edges[x].min(), edges[x].max())
         axes.set_ylim(edges[y].min(), edges[y].max())
         for side in ("left", "bottom"):

@@ -77,12 +77,18 @@ def exercises() -> tuple[Chapter, ...]:
     return tuple(Chapter(p) for p in sorted((ROOT / "book/exercises").glob("*.ipynb")))
 
 
+@lru_cache
+def parts() -> tuple[Chapter, ...]:
+    """The pages that open the parts of the book."""
+    return tuple(Chapter(p) for p in sorted((ROOT / "book/parts").glob("*.ipynb")))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`chapter`: every chapter; `stored`: every notebook with outputs; `output`: every stored claim."""
     if "chapter" in metafunc.fixturenames:
         metafunc.parametrize("chapter", chapters(), ids=str)
     if "stored" in metafunc.fixturenames:
-        found = chapters() + exercises()
+        found = chapters() + parts() + exercises()
         metafunc.parametrize("stored", found, ids=[f"{c.path.parent.name}/{c}" for c in found])
     if "output" in metafunc.fixturenames:
         found = [(c, k, o) for c in chapters() for k, (_, o) in enumerate(c.claims)]
