@@ -50,7 +50,7 @@ def factor_gradients(factors: list[Array], gradient: Array) -> list[Array]:
     gradients = []
     for i in range(len(factors)):
         g = reduce(lambda g, W: W.T @ g, factors[:i:-1], gradient)  # (W_L ... W_{i+1})^T g
-        gradients.append(reduce(lambda g, W: g @ W.T, factors[:i][::-1], g))  # ... (W_{i-1} ... W_1)^T
+        gradients.append(reduce(lambda g, W: g @ W.T, factors[:i], g))  # ... (W_{i-1} ... W_1)^T
     return gradients
 
 
@@ -87,7 +87,7 @@ def greedy_low_rank(
     Returns:
         Dataset with `matrix` (rank, row, column), the stationary points from rank 0 on, their `loss` (rank), `slope`
         (rank), the largest singular value of -grad f there, and `path` (point, row, column) with its `loss_on_path` (point). The rounds
-        stop early where `slope` is below `tol`: W is then a global minimum of f.
+        stop early where the next would start with a gradient below `tol`: W is then close to a minimum of f.
 
     Raises:
         ValueError: a depth or rank that makes no sense, or tol so large that the start already satisfies it.
@@ -101,10 +101,11 @@ def greedy_low_rank(
     for round_ in range(ranks + 1):
         U, values, Vt = np.linalg.svd(-f.gradient(W))
         slopes.append(values[0])
-        if values[0] < tol or round_ == ranks:
+        push = values[0] * eps ** (1 - 1 / depth)  # the gradient in the factors at the start of the next round
+        if push < tol and round_ == 0:
+            raise ValueError(f"tol={tol:g} ends the first round where it starts: the gradient there is about {push:.1g}")
+        if push < tol or round_ == ranks:
             break
-        if values[0] * eps ** (1 - 1 / depth) < tol:
-            raise ValueError(f"tol={tol:g} ends round {round_ + 1} where it starts: the gradient there is about {values[0] * eps ** (1 - 1 / depth):.1g}")
         factors = _wider(factors, U[:, 0], Vt[0], eps ** (1 / depth), depth)
         for step in range(steps):
             W = reduce(lambda P, F: F @ P, factors)

@@ -380,14 +380,22 @@ def saxe_mode(t: ArrayLike, singular_value: ArrayLike, start: ArrayLike, depth: 
 
 
 def early_strength(first: ArrayLike, second: ArrayLike) -> Array:
-    """|W_1 v + W_2^T u|^2 / 4, (...): the initial strength with which a mode of a two-layer linear network takes part.
+    """Initial strengths (..., modes) with which the modes of a two-layer linear network set out from small random weights.
 
-    While the product is small, p = W_1 v and q = W_2^T u obey dp/dt = s q, dq/dt = s p. Of the initial
-    weights only (p + q) / 2 grows, as exp(s t), and q . p approaches |p + q|^2 exp(2 s t) / 4.
+    While the product is small, p_k = W_1 v_k and q_k = W_2^T u_k obey dp/dt = s q, dq/dt = s p. Of the
+    initial weights only z_k = (p_k + q_k) / 2 grows, as exp(s_k t). Once a stronger mode is learned, the gradient removes what
+    z_k has along that mode's hidden direction. What is left is z_k made orthogonal to the z of
+    all stronger modes (Gram-Schmidt), and the strength is its squared length.
 
     Args:
-        first: p, (..., hidden units).
-        second: q, (..., hidden units).
+        first: p, (..., modes, hidden units), the strongest mode first.
+        second: q, (..., modes, hidden units).
+
+    Raises:
+        ValueError: more modes than hidden units.
     """
     p, q = _arrays(first, second)
-    return np.square(p + q).sum(-1) / 4
+    if p.shape[-2] > p.shape[-1]:
+        raise ValueError(f"{p.shape[-2]} modes do not fit into {p.shape[-1]} hidden units")
+    triangle = np.linalg.qr(np.swapaxes(p + q, -1, -2) / 2, mode="r")
+    return np.square(np.diagonal(triangle, axis1=-2, axis2=-1))
