@@ -78,6 +78,7 @@ QUANTITIES = {
     "noise_scale": Quantity("gradient noise scale", "B", r"B_{\mathrm{simple}}", unit="examples", role="noise", scale="log"),
     "kernel_distance": Quantity("kernel distance", role="distance"),
     "singular_values": Quantity("singular values of the product", "σ", r"\sigma_k", role="accuracy", scale="log"),
+    "mode_strength": Quantity("strength of mode k", "a", "a_k", role="accuracy"),
     "lowest_curvature": Quantity("lowest eigenvalue of the Hessian", "λ_min", r"\lambda_{\min}", role="sharpness"),
     "neuron_alignment": Quantity("mean cosine of neurons with their class mean", "cos", r"\cos", role="accuracy"),
     "stable_rank": Quantity("stable rank of the first layer", "‖W‖²_F / ‖W‖²", r"\|W\|_F^2/\|W\|_2^2", role="distance"),

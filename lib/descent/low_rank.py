@@ -1,4 +1,4 @@
-"""Low-rank solutions of matrix problems: greedy low-rank learning, and the smallest nuclear norm.
+"""How matrices are learned rank by rank: modes along a run, greedy low-rank learning, the smallest nuclear norm.
 
 A problem is a `Data` whose inputs are measurement matrices A_i (n, rows, columns) and whose targets y_i
 (n, 1) are real, as `data.matrix_sensing` and `data.matrix_completion` make them. Its loss is
@@ -11,10 +11,13 @@ from __future__ import annotations
 from functools import reduce
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from descent import theory
 from descent.data import Data
+from descent.task import Task
 
 Array = NDArray[np.float64]
 
@@ -166,7 +169,77 @@ def best_rank(matrix: Array, rank: int) -> Array:
     return (U[:, :rank] * s[:rank]) @ Vt[:rank]
 
 
-def minimum_nuclear_norm(data: Data, tol: float = 1e-9, iterations: int = 50_000) -> Array:
+# -- modes along a run -------------------------------------------------------------------
+
+
+def mode_strengths(matrices: xr.DataArray, target: Array, modes: int) -> xr.DataArray:
+    """u_k . W v_k for the leading singular vectors of `target`, (..., mode), of end-to-end matrices W (..., row, column).
+
+    The coordinate "mode" counts from 1.
+    """
+    U, _, Vt = np.linalg.svd(np.asarray(target, dtype=float))
+    left, right = xr.DataArray(U[:, :modes], dims=("row", "mode")), xr.DataArray(Vt[:modes].T, dims=("column", "mode"))
+    strength = xr.dot(matrices, left, right, dim=("row", "column"))
+    return numbered(strength.rename("mode_strength"))
+
+
+def numbered(array: xr.DataArray) -> xr.DataArray:
+    """The same with modes counted from 1."""
+    return array.assign_coords(mode=("mode", np.arange(1, array.sizes["mode"] + 1), {"long_name": "mode", "symbol": "k"}))
+
+
+def initial_strengths(task: Task, weights: xr.DataArray, target: Array, modes: int) -> xr.DataArray:
+    """`theory.early_strength` of the leading modes, (..., mode), for initial weights (..., parameter) of a deep linear network.
+
+    Raises:
+        ValueError: the network does not have two layers.
+    """
+    if list(task.layout) != ["W0", "W1"]:
+        raise ValueError(f"initial strengths are known for two layers without biases, not for parameters {list(task.layout)}")
+    U, _, Vt = np.linalg.svd(np.asarray(target, dtype=float))
+    params = task.unflatten(torch.tensor(weights.transpose(..., "parameter").values))
+    first = Vt[:modes] @ params["W0"].mT.numpy()
+    second = U[:, :modes].T @ params["W1"].numpy()
+    dims = [d for d in weights.dims if d != "parameter"]
+    found = xr.DataArray(theory.early_strength(first, second), dims=[*dims, "mode"], coords={d: weights[d] for d in dims})
+    return numbered(found)
+
+
+def first_time(curve: xr.DataArray, level: float | xr.DataArray) -> xr.DataArray:
+    """The time, lr * step, at which a curve first exceeds `level`, interpolated between records; NaN if it never does.
+
+    A curve that begins above has 0.
+    """
+    before = curve.shift(step=1)
+    crossing = (curve >= level) & (before < level)
+    share = (level - before) / (curve - before)
+    gap = curve.step - curve.step.shift(step=1)
+    at = (curve.step - gap * (1 - share)).where(crossing).min("step")
+    at = at.where(~(curve.isel(step=0, drop=True) >= level), 0.0)
+    return (at * curve.lr).rename("time").drop_attrs(deep=False).assign_attrs(long_name="time ηt", symbol="", units="")
+
+
+def plateaus(run: xr.Dataset, times: xr.DataArray) -> xr.Dataset:
+    """The records of `run` (step) where `gradient_norm` is least before the first mode, between the modes, and so on.
+
+    Args:
+        times: lr * step at which each mode is learned, (..., mode), ascending.
+
+    Returns:
+        `run` at these records, with "rank" (0 to modes - 1) in the place of "step".
+    """
+    clock = run.lr * run.step
+    parts = []
+    for rank in range(times.sizes["mode"]):
+        before, after = (times.isel(mode=rank - 1) if rank else -1.0), times.isel(mode=rank)
+        inside = (clock > before) & (clock < after)
+        at = run.gradient_norm.where(inside, np.inf).argmin("step")
+        parts.append(run.isel(step=at).drop_vars("step"))
+    rank = xr.DataArray(np.arange(times.sizes["mode"]), dims="rank", attrs={"long_name": "rank of the saddle", "symbol": "k"})
+    return xr.concat(parts, dim=rank, coords="minimal", compat="override").drop_vars("mode", errors="ignore").assign_coords(rank=rank)
+
+
+def minimum_nuclear_norm(data: Data, tol: float = 1e-8, iterations: int = 100_000) -> Array:
     """The matrix of least nuclear norm that satisfies <A_i, W> = y_i for all i, (rows, columns).
 
     Douglas-Rachford splitting between the singular-value soft threshold and the projection onto the
