@@ -460,16 +460,21 @@ class MatrixProduct:
     Attributes:
         widths: columns of W, inner widths ..., rows of W.
         symmetric: W = U U^T with one factor U (rows, inner width); then widths is (d, inner width, d).
+        identity: every factor starts as the identity times the init scale, as in Li et al. 2020; all widths
+            are then the same, and the seed decides nothing.
 
     Raises:
-        ValueError: widths that are no chain, or not those of U U^T.
+        ValueError: widths that are no chain, or not those of U U^T, or not all the same for an identity.
     """
 
     widths: tuple[int, ...]
     symmetric: bool = False
+    identity: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", _widths(self.widths))
+        if self.identity and len(set(self.widths)) > 1:
+            raise ValueError(f"widths {self.widths!r}: factors that start as identities have the same width everywhere")
         if self.symmetric and (len(self.widths) != 3 or self.widths[0] != self.widths[2]):
             raise ValueError(f"widths {self.widths!r}: a symmetric product U U^T has widths (d, inner width, d)")
 
@@ -478,6 +483,9 @@ class MatrixProduct:
         return (self.widths[-1], self.widths[0])
 
     def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        if self.identity:
+            eye = torch.eye(self.widths[0])
+            return {name: _scaled(eye, scale) for name in (["U"] if self.symmetric else [f"W{i}" for i in range(len(self.widths) - 1)])}
         if self.symmetric:
             d, inner, _ = self.widths
             return {"U": _scaled(generator.normal(d, inner), scale)}
