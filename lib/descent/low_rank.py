@@ -258,7 +258,7 @@ def minimum_nuclear_norm(data: Data, tol: float = 1e-8, iterations: int = 100_00
     if np.abs(f.A @ least - f.y).max() > 1e-8 * max(1.0, np.abs(f.y).max()):
         raise ValueError("the measurements contradict each other: no matrix satisfies all of them")
     scale = np.linalg.norm(least)
-    Z, threshold = least.reshape(f.shape), scale / np.sqrt(min(f.shape))
+    Z, threshold = least.reshape(f.shape), 0.1 * scale / np.sqrt(min(f.shape))
     for _ in range(iterations):
         W = Z - (inverse @ (f.A @ Z.ravel() - f.y)).reshape(f.shape)
         U, s, Vt = np.linalg.svd(2 * W - Z, full_matrices=False)
