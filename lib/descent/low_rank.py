@@ -139,7 +139,8 @@ def relative_distance(matrices: xr.DataArray, target: xr.DataArray | Array) -> x
     """|W - target|_F / |target|_F, for matrices over (..., row, column)."""
     target = target if isinstance(target, xr.DataArray) else xr.DataArray(np.asarray(target), dims=("row", "column"))
     space = ("row", "column")
-    return (np.sqrt(np.square(matrices - target).sum(space, skipna=False)) / np.sqrt(np.square(target).sum(space))).rename("rank_distance")
+    distance = np.sqrt(np.square(matrices - target).sum(space, skipna=False)) / np.sqrt(np.square(target).sum(space))
+    return distance.rename("rank_distance").drop_attrs(deep=False)
 
 
 def distance_to_path(matrices: xr.DataArray, greedy: xr.Dataset) -> xr.DataArray:
@@ -160,7 +161,8 @@ def distance_to_path(matrices: xr.DataArray, greedy: xr.Dataset) -> xr.DataArray
         squares = np.square(flat).sum(1)[:, None] - 2 * flat @ start.T + np.square(start).sum(1) + length * (t * t - 2 * t * projected)
         return np.sqrt(squares.min(1).clip(0)).reshape(points.shape[:-2])
 
-    return xr.apply_ufunc(nearest, matrices, input_core_dims=[["row", "column"]]).rename("rank_distance") / np.linalg.norm(path[-1])
+    distance = xr.apply_ufunc(nearest, matrices, input_core_dims=[["row", "column"]]) / np.linalg.norm(path[-1])
+    return distance.rename("rank_distance").drop_attrs(deep=False)
 
 
 def best_rank(matrix: Array, rank: int) -> Array:
@@ -180,7 +182,7 @@ def mode_strengths(matrices: xr.DataArray, target: Array, modes: int) -> xr.Data
     U, _, Vt = np.linalg.svd(np.asarray(target, dtype=float))
     left, right = xr.DataArray(U[:, :modes], dims=("row", "mode")), xr.DataArray(Vt[:modes].T, dims=("column", "mode"))
     strength = xr.dot(matrices, left, right, dim=("row", "column"))
-    return numbered(strength.rename("mode_strength"))
+    return numbered(strength.rename("mode_strength").drop_attrs(deep=False))
 
 
 def numbered(array: xr.DataArray) -> xr.DataArray:

@@ -35,6 +35,13 @@ def test_a_matrix_product_measures_its_product(model, names):
     np.testing.assert_allclose(ratio, 0.5 ** (2 if model.symmetric else 3), rtol=1e-10)
 
 
+def test_an_identity_start_scales_as_the_depth():
+    start = models.MatrixProduct((3, 3, 3, 3), identity=True)
+    torch.testing.assert_close(start.matrix(start.init(generator(5, "init"), 0.1)), 1e-3 * torch.eye(3))
+    with pytest.raises(ValueError, match="same width"):
+        models.MatrixProduct((3, 4, 3), identity=True)
+
+
 def test_matrix_products_refuse_what_is_none():
     with pytest.raises(ValueError, match=r"widths \(4, 3, 5\)"):
         models.MatrixProduct((4, 3, 5), symmetric=True)
