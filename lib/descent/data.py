@@ -404,7 +404,8 @@ def matrix_sensing(matrix: Tensor, n: int, noise: float = 0.0, symmetric: bool =
     matrix = _matrix("matrix_sensing", matrix)
     _numbers("matrix_sensing", n=n)
     if noise < 0 or symmetric and matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"matrix_sensing: noise={noise} must not be negative, and a symmetric matrix is square, not {tuple(matrix.shape)}")
+        shape = tuple(matrix.shape)
+        raise ValueError(f"matrix_sensing: noise={noise} must not be negative, and a symmetric matrix is square, not {shape}")
     g = Generator(key(seed, "data"), draws=2)  # the two before are those of `low_rank_matrix`
     A = g.normal(n, *matrix.shape).double()
     A = (A + A.mT) / 2 if symmetric else A
