@@ -98,6 +98,8 @@ RULES = [optimizers.sgd(l2=0.02, label="SGD + L2"), optimizers.adam(label="Adam"
 
 TWO, SEQUENCES = data.gaussian(40, 2), data.Data("sequences", regression.x[:40, :10], regression.y[:40])
 
+SENSED = data.matrix_sensing(data.low_rank_matrix([2, 1], 5, symmetric=True), 60, symmetric=True)
+
 FAMILIES = {
     "the digits": Family(Task(models.MLP((64, 64, 10)), data.digits(train=1000)), {"record": CURVES}, {"lr": 0.123, "batch_size": 48}),
     "standard tanh": mlp("standard", "tanh", "mse", 0.07),
@@ -120,6 +122,10 @@ FAMILIES = {
     ),
     "deep linear": Family(
         Task(models.DeepLinear((20, 8, 8, 1)), regression, "mse"), {}, {"lr": 0.013, "batch_size": 7, "init_scale": 0.9}
+    ),
+    "matrix sensing": Family(
+        Task(models.MatrixProduct((5, 5, 5), symmetric=True), SENSED, "mse"),
+        {"record": ["loss", "gradient_norm"], "steps": 100}, {"lr": 0.013, "batch_size": 7, "init_scale": 0.03},
     ),
     "matrix factorization": Family(
         Task(models.DeepLinear((64, 5, 10)), digits(), "mse"), {"record": ["loss", "sharpness"]}, {"lr": 0.013, "batch_size": 200}

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descent.seeding import Generator, generator
+from descent.seeding import Generator, generator, key
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,24 @@ def parity(data: Data) -> Data:
         raise ValueError(f"parity needs class labels; the data {data.name!r} has real targets")
     signs = [None if y is None else (2.0 * (y % 2) - 1)[:, None] for y in (data.y, data.y_val, data.y_test)]
     return Data(f"parity of {data.name}", data.x, signs[0], data.x_val, signs[1], data.x_test, signs[2])
+
+
+def digit_pair(positive: int = 0, negative: int = 1) -> Data:
+    """All `digits` of two classes: inputs (n, 64) centred over both and of unit norm, targets (n, 1) of +1 and -1.
+
+    Raises:
+        ValueError: the classes are not two different digits.
+    """
+    from sklearn.datasets import load_digits
+
+    if positive == negative or not {positive, negative} <= set(range(10)):
+        raise ValueError(f"digit_pair: give two different digits from 0 to 9, not {positive!r} and {negative!r}")
+    bunch = load_digits()
+    chosen = (bunch.target == positive) | (bunch.target == negative)
+    x = torch.tensor(bunch.data[chosen])
+    x = x - x.mean(0)
+    y = torch.tensor(np.where(bunch.target[chosen] == positive, 1.0, -1.0))
+    return Data(f"digits {positive} and {negative}", x / x.norm(dim=1, keepdim=True), y[:, None])
 
 
 def mnist1d(train: int = 4000, val: int = 0, test: int | None = None, seed: int = 0) -> Data:
@@ -343,6 +361,104 @@ def teacher_student(n: int, dim: int, hidden: int = 4, noise: float = 0.0, test:
     y = torch.tanh(x @ first.T) @ second
     y[:n] += noise * g.normal(n)
     return _cut("teacher_student", x, y[:, None], n)
+
+
+def low_rank_matrix(singular_values: Sequence[float], rows: int, columns: int | None = None, symmetric: bool = False, seed: int = 0) -> Tensor:
+    """A matrix (rows, columns) with the given non-zero singular values and random singular vectors, float64.
+
+    Args:
+        columns: as many as rows by default.
+        symmetric: the same singular vectors on both sides, which makes the matrix positive semidefinite.
+    """
+    columns = rows if columns is None else columns
+    _numbers("low_rank_matrix", rows=rows, columns=columns)
+    values = torch.as_tensor(singular_values, dtype=torch.float64)
+    if not 1 <= len(values) <= min(rows, columns) or (values <= 0).any() or symmetric and rows != columns:
+        raise ValueError(
+            f"low_rank_matrix: give 1 to {min(rows, columns)} positive singular values, not {singular_values!r}, "
+            f"and a square if symmetric, not {rows} x {columns}"
+        )
+    g = generator(seed, "data")
+    left, right = (torch.linalg.qr(g.normal(n, len(values)).double())[0] for n in (rows, columns))
+    return (left * values) @ (left if symmetric else right).T
+
+
+def linear_map(matrix: Tensor) -> Data:
+    """Whitened inputs of a linear teacher: n = columns examples sqrt(n) e_i, with the targets sqrt(n) matrix e_i.
+
+    The second-moment matrix of the inputs is the identity, so that the loss "mse" of a linear model
+    with the end-to-end matrix W is |W - matrix|_F^2 / 2 (Saxe et al. 2014).
+    """
+    matrix = _matrix("linear_map", matrix)
+    n = matrix.shape[1]
+    return Data("linear_map", n**0.5 * torch.eye(n, dtype=torch.float64), n**0.5 * matrix.T.contiguous())
+
+
+def matrix_sensing(matrix: Tensor, n: int, noise: float = 0.0, symmetric: bool = False, seed: int = 0) -> Data:
+    """n measurements <A_i, matrix> with standard normal A_i (n, rows, columns), targets (n, 1).
+
+    Args:
+        noise: standard deviation of Gaussian noise on the targets.
+        symmetric: A_i is replaced by its symmetric part.
+    """
+    matrix = _matrix("matrix_sensing", matrix)
+    _numbers("matrix_sensing", n=n)
+    if noise < 0 or symmetric and matrix.shape[0] != matrix.shape[1]:
+        shape = tuple(matrix.shape)
+        raise ValueError(f"matrix_sensing: noise={noise} must not be negative, and a symmetric matrix is square, not {shape}")
+    g = Generator(key(seed, "data"), draws=2)  # the two before are those of `low_rank_matrix`
+    A = g.normal(n, *matrix.shape).double()
+    A = (A + A.mT) / 2 if symmetric else A
+    y = (A * matrix).sum((1, 2)) + noise * g.normal(n).double()
+    return Data("matrix_sensing", A, y[:, None])
+
+
+def matrix_completion(matrix: Tensor, observed: int | Tensor, seed: int = 0) -> Data:
+    """Entries of a matrix as measurements: x (n, rows, columns) holds a single 1 each, targets (n, 1); the others are the test part.
+
+    Args:
+        observed: how many entries are observed, drawn at random, or a boolean matrix of the same shape.
+    """
+    matrix = _matrix("matrix_completion", matrix)
+    if isinstance(observed, Tensor):
+        if observed.shape != matrix.shape or observed.dtype != torch.bool or not observed.any():
+            raise ValueError(f"matrix_completion: observed must be a boolean matrix {tuple(matrix.shape)} with an entry that is True")
+        order, n = observed.flatten().int().argsort(descending=True, stable=True), int(observed.sum())
+    else:
+        _numbers("matrix_completion", observed=observed)
+        if observed > matrix.numel():
+            raise ValueError(f"matrix_completion: observed={observed}, but the matrix has {matrix.numel()} entries")
+        order, n = generator(seed, "data").permutation(matrix.numel()), observed
+        order = torch.cat([order[:n].sort().values, order[n:].sort().values])
+    x = torch.eye(matrix.numel(), dtype=torch.float64)[order].unflatten(1, matrix.shape)
+    return _cut("matrix_completion", x, matrix.flatten()[order][:, None], n)
+
+
+def _matrix(name: str, matrix: Tensor) -> Tensor:
+    matrix = torch.as_tensor(matrix, dtype=torch.float64)
+    if matrix.ndim != 2 or not matrix.numel() or not torch.isfinite(matrix).all():
+        raise ValueError(f"{name}: give a matrix of finite numbers, not a tensor of shape {tuple(matrix.shape)}")
+    return matrix
+
+
+def separated(n: int, correlation: float, dim: int | None = None, seed: int = 0) -> Data:
+    """2 n unit vectors, n with target +1 and n with -1, such that y_i y_j <x_i, x_j> is `correlation` for every pair.
+
+    They are y_i (sqrt(c) e_0 + sqrt(1 - c) e_i) with random orthonormal e_0, ..., e_2n: the data of
+    Min et al. 2023 (assumption 1) with mu = c exactly.
+
+    Args:
+        dim: dimension of the inputs, by default 2 n + 1, the least that is possible.
+    """
+    dim = 2 * n + 1 if dim is None else dim
+    _numbers("separated", n=n, dim=dim)
+    if not 0 < correlation < 1 or dim < 2 * n + 1:
+        raise ValueError(f"separated: correlation={correlation} must lie strictly between 0 and 1, and dim={dim} be at least {2 * n + 1}")
+    axes = torch.linalg.qr(generator(seed, "data").normal(dim, 2 * n + 1).double())[0].T
+    y = torch.ones(2 * n, 1, dtype=torch.float64)
+    y[n:] = -1
+    x = correlation**0.5 * axes[0] + (1 - correlation) ** 0.5 * axes[1:]
+    return Data("separated", y * x, y)
 
 
 def _cut(name: str, x: Tensor, y: Tensor, n: int) -> Data:

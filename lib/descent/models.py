@@ -449,6 +449,62 @@ def low_rank(size: int, rank: int) -> Callable[[Generator], Tensor]:
     return draw
 
 
+@dataclass(frozen=True)
+class MatrixProduct:
+    """The output <A, W_L ... W_1> of a product of matrices for an input matrix A: matrix factorization and sensing.
+
+    The input is a measurement matrix A (rows, columns) and the output the inner product, the sum
+    of A_ij W_ij over the entries of the product W. Initial weights are drawn from N(0, 1 / fan-in); those of
+    a symmetric product from N(0, 1), so that there the init scale is the standard deviation of an entry of U.
+
+    Attributes:
+        widths: columns of W, inner widths ..., rows of W.
+        symmetric: W = U U^T with one factor U (rows, inner width); then widths is (d, inner width, d).
+        identity: every factor starts as the identity times the init scale, as in Li et al. 2020; all widths
+            are then the same, and the seed decides nothing.
+
+    Raises:
+        ValueError: widths that are no chain, or not those of U U^T, or not all the same for an identity.
+    """
+
+    widths: tuple[int, ...]
+    symmetric: bool = False
+    identity: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", _widths(self.widths))
+        if self.identity and len(set(self.widths)) > 1:
+            raise ValueError(f"widths {self.widths!r}: factors that start as identities have the same width everywhere")
+        if self.symmetric and (len(self.widths) != 3 or self.widths[0] != self.widths[2]):
+            raise ValueError(f"widths {self.widths!r}: a symmetric product U U^T has widths (d, inner width, d)")
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        return (self.widths[-1], self.widths[0])
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        if self.identity:
+            eye = torch.eye(self.widths[0])
+            return {name: _scaled(eye, scale) for name in (["U"] if self.symmetric else [f"W{i}" for i in range(len(self.widths) - 1)])}
+        if self.symmetric:
+            d, inner, _ = self.widths
+            return {"U": _scaled(generator.normal(d, inner), scale)}
+        pairs = enumerate(zip(self.widths[:-1], self.widths[1:]))
+        return {f"W{i}": _scaled(generator.normal(m, n) / math.sqrt(n), scale) for i, (n, m) in pairs}
+
+    def matrix(self, params: Params) -> Tensor:
+        """The product W, (*net, rows, columns)."""
+        if self.symmetric:
+            return params["U"] @ params["U"].mT
+        product = params["W0"]
+        for i in range(1, len(self.widths) - 1):
+            product = params[f"W{i}"] @ product
+        return product
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        return self.matrix(params).flatten(-2).unsqueeze(-2) @ x.flatten(-3, -2)
+
+
 def _convolve(weight: Tensor, x: Tensor, stride: int = 1) -> Tensor:
     """Convolve each network's channels with its own kernels, "same" padding.
 

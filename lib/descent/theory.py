@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, hyp2f1
 
 Array = NDArray[np.float64]
 
@@ -311,3 +312,90 @@ def flow_path_length(eigenvalues: ArrayLike, w0: ArrayLike, time: ArrayLike, nod
     s = np.expm1(u) / scale[..., None]
     speed = np.sqrt((lam[..., None, :] ** 2 * np.exp(-2 * lam[..., None, :] * s[..., None]) * w0[..., None, :] ** 2).sum(-1))
     return (speed * np.exp(u) / scale[..., None] * weights).sum(-1) * end / 2
+
+
+# -- modes of deep linear networks -------------------------------------------------------
+
+
+def _mode(depth: int, *values: ArrayLike) -> list[Array]:
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"depth={depth!r} must be a positive integer, the number of layers")
+    arrays = _arrays(*values)
+    if any((v <= 0).any() for v in arrays[:2]):
+        raise ValueError("a mode's singular value and its initial strength must be positive")
+    return arrays
+
+
+def _clock(a: Array, s: Array, depth: int) -> Array:
+    """A primitive of 1 / (depth a^(2 - 2 / depth) (s - a)) in a, for 0 < a < s."""
+    if depth == 1:
+        return -np.log(s - a)
+    if depth == 2:
+        return (np.log(a) - np.log(s - a)) / (2 * s)
+    q = 2 / depth - 1
+    return a**q / (depth * s * q) * hyp2f1(1, q, 1 + q, a / s)
+
+
+def saxe_time(singular_value: ArrayLike, start: ArrayLike, strength: ArrayLike, depth: int = 2) -> Array:
+    """Time lr * steps that gradient flow takes from the initial strength of a mode to a later one, both below its singular value.
+
+    da/dt = depth a^(2 - 2 / depth) (s - a) for balanced layers (Saxe et al. 2014, eq. 11 for
+    depth 2; Arora et al. 2018). Depth 2: log(strength (s - start) / (start (s - strength))) / (2 s); deeper,
+    the integral is a hypergeometric function.
+
+    Args:
+        singular_value: s of the input-output correlation matrix of whitened data.
+        start, strength: the mode's singular value in the network's end-to-end matrix, at first and at last.
+
+    Raises:
+        ValueError: a depth that is no positive integer, or values that are not positive.
+    """
+    s, start, strength = _mode(depth, singular_value, start, strength)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _clock(strength, s, depth) - _clock(start, s, depth)
+
+
+def saxe_mode(t: ArrayLike, singular_value: ArrayLike, start: ArrayLike, depth: int = 2) -> Array:
+    """Strength of a mode after time t = lr * steps, started below its singular value.
+
+    Depth 2 (Saxe et al. 2014, eq. 12): s / (1 + (s / start - 1) exp(-2 s t)). Otherwise `saxe_time` is inverted
+    by bisection in log(a / (s - a)), to a relative error of 1e-12.
+
+    Raises:
+        ValueError: as `saxe_time`, or a start that is not below the singular value.
+    """
+    s, start, t = _mode(depth, singular_value, start, t)
+    if (start >= s).any():
+        raise ValueError("a mode must start below its singular value")
+    if depth == 2:
+        return s / (1 + (s / start - 1) * np.exp(-2 * s * t))
+    s, start, t = np.broadcast_arrays(s, start, t)
+    low = np.log(start) - np.log(s - start)
+    high = np.maximum(low, 0) + 60.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        late = saxe_time(s, start, np.minimum(s * expit(middle), np.nextafter(s, 0)), depth) > t
+        low, high = np.where(late, low, middle), np.where(late, middle, high)
+    return s * expit((low + high) / 2)
+
+
+def early_strength(first: ArrayLike, second: ArrayLike) -> Array:
+    """Initial strengths (..., modes) with which the modes of a two-layer linear network set out from small random weights.
+
+    While the product is small, p_k = W_1 v_k and q_k = W_2^T u_k obey dp/dt = s q, dq/dt = s p. Of the
+    initial weights only z_k = (p_k + q_k) / 2 grows, as exp(s_k t). Once a stronger mode is learned, the gradient removes what
+    z_k has along that mode's hidden direction. What is left is z_k made orthogonal to the z of
+    all stronger modes (Gram-Schmidt), and the strength is its squared length.
+
+    Args:
+        first: p, (..., modes, hidden units), the strongest mode first.
+        second: q, (..., modes, hidden units).
+
+    Raises:
+        ValueError: more modes than hidden units.
+    """
+    p, q = _arrays(first, second)
+    if p.shape[-2] > p.shape[-1]:
+        raise ValueError(f"{p.shape[-2]} modes do not fit into {p.shape[-1]} hidden units")
+    triangle = np.linalg.qr(np.swapaxes(p + q, -1, -2) / 2, mode="r")
+    return np.square(np.diagonal(triangle, axis1=-2, axis2=-1))

@@ -13,6 +13,8 @@ MODELS = {
     "quadratic": models.Quadratic((1.0, 2.0, 3.0)),
     "function": models.Function(lambda w, x: (w.abs() + w * x).sum(-2), 3),
     "diagonal linear": models.DiagonalLinear(5, depth=3),
+    "matrix product": models.MatrixProduct((4, 6, 3)),
+    "symmetric matrix product": models.MatrixProduct((4, 6, 4), symmetric=True),
     "deep linear": models.DeepLinear((4, 6, 3)),
     "tanh MLP": models.MLP((4, 6, 3)),
     "relu MLP, ntk": models.MLP((4, 6, 5, 3), "relu", "ntk"),

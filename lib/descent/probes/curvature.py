@@ -364,6 +364,24 @@ def hessian(task: Task, w: Tensor, part: str | Part = "train", chunk: int = 64) 
     return torch.cat([hvp(task, w.expand(len(d), -1), data.x, data.y)(d) for d in directions])
 
 
+#: parameters up to which the lowest eigenvalue is taken from the whole Hessian
+WHOLE = 2000
+
+
+def lowest_eigenvalue(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
+    """The algebraically smallest eigenvalue of each network's Hessian, (K,), from the whole matrix: negative at a saddle.
+
+    Raises:
+        ValueError: more than `WHOLE` parameters.
+    """
+    if task.parameters > WHOLE:
+        raise ValueError(f"the whole Hessian of {task.parameters} parameters is too large; at most {WHOLE}")
+    data, lowest = data_part(task, w, part), w.new_full((len(w),), torch.nan)
+    for i in torch.isfinite(w).all(1).nonzero()[:, 0].tolist():
+        lowest[i] = torch.linalg.eigvalsh(hessian(task, w[i], data))[0]
+    return lowest
+
+
 # -- the whole spectrum ------------------------------------------------------------------
 
 
@@ -463,3 +481,4 @@ register(Probe("sharpness", _first(_recorded("sharpness", hvp))))
 register(Probe("ggn_sharpness", _first(_recorded("ggn_sharpness", gnvp))))
 register(Probe("ntk_eigenvalue", _first(_recorded("ntk_eigenvalue", _ntk))))
 register(Probe("trace", _trace))
+register(Probe("lowest_curvature", lambda n: lowest_eigenvalue(n.task, n.w, n.parts["train"])))

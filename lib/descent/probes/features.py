@@ -1,11 +1,13 @@
-"""The empirical neural tangent kernel, and how far it has moved."""
+"""The empirical neural tangent kernel and how far it has moved; end-to-end matrices, their modes, and aligned neurons."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import jacrev, vmap
 
+from descent.models import MLP
 from descent.probes import Networks, Probe, register
 from descent.probes.noise import CHUNK, example_by_example
 from descent.task import Task
@@ -72,3 +74,70 @@ def _from_start(networks: Networks) -> Tensor:
 
 
 register(Probe("kernel_distance", _from_start))
+
+
+# -- linear networks ---------------------------------------------------------------------
+
+
+def end_to_end(task: Task, w: Tensor) -> Tensor:
+    """The matrix W_L ... W_1 of a `models.MatrixProduct` or a deep linear network without biases, (K, rows, columns).
+
+    Raises:
+        ValueError: the model is neither.
+    """
+    model, params = task.model, task.unflatten(w)
+    if hasattr(model, "matrix"):
+        return model.matrix(params)
+    if not isinstance(model, MLP) or model.activation != "linear" or model.bias:
+        raise ValueError(f"an end-to-end matrix needs a linear model without biases, not {model!r}")
+    # the network's outputs for the unit vectors are the columns of its matrix
+    return model.apply(params, torch.eye(model.widths[0], dtype=w.dtype, device=w.device))
+
+
+register(Probe("matrix", lambda n: end_to_end(n.task, n.w), dims=("row", "column"), needs=()))
+register(Probe("singular_values", lambda n: torch.linalg.svdvals(end_to_end(n.task, n.w)), dims=("mode",), needs=()))
+
+
+# -- neurons of two-layer networks -------------------------------------------------------
+
+
+def _neurons(networks: Networks) -> tuple[Tensor, Tensor]:
+    """Input weights (K, hidden, inputs) and output weights (K, hidden) of a two-layer network with one output and no biases."""
+    model, params = networks.task.model, networks.params
+    if not isinstance(model, MLP) or len(model.widths) != 3 or model.widths[2] != 1 or model.bias:
+        raise ValueError(f"neurons are looked at in an MLP with one hidden layer, one output and no biases, not in {model!r}")
+    return params["W0"], params["W1"][:, 0]
+
+
+def neuron_alignment(first: Tensor, second: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Cosine of each neuron's input weights with the mean of the examples of its class, (K, hidden); NaN for dead neurons.
+
+    A neuron's class is the sign of its output weight (Min et al. 2023). It is dead if it is active on no example.
+
+    Args:
+        first: input weights (K, hidden, inputs); second: output weights (K, hidden).
+        x: examples (inputs, n); y: targets (1, n), +1 or -1.
+    """
+    means = torch.stack([x @ (y[0] > 0).to(x), x @ (y[0] <= 0).to(x)])
+    cosines = F.normalize(first, dim=-1) @ F.normalize(means, dim=-1).T
+    own = torch.where(second > 0, cosines[..., 0], cosines[..., 1])
+    alive = torch.zeros_like(own, dtype=torch.bool)
+    for some in x.split(256, dim=1):
+        alive |= (first @ some > 0).any(-1)
+    return torch.where(alive, own, torch.nan)
+
+
+def _alignment(networks: Networks) -> Tensor:
+    first, second = _neurons(networks)
+    part = networks.parts["train"]
+    return neuron_alignment(first, second, part.x, part.y).nanmean(1)
+
+
+def stable_rank(matrix: Tensor) -> Tensor:
+    """|W|_F^2 / |W|_2^2 of matrices (..., rows, columns): the rank, with small singular values counted as little."""
+    values = torch.linalg.svdvals(matrix)
+    return values.square().sum(-1) / values[..., 0].square()
+
+
+register(Probe("neuron_alignment", _alignment))
+register(Probe("stable_rank", lambda n: stable_rank(_neurons(n)[0]), needs=()))
