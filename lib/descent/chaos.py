@@ -1,17 +1,19 @@
 """Chaotic computations and what differentiating through them gives; reservoirs at the edge of chaos.
 
-Everything is NumPy and vectorised over starts, radii or seeds. A Lyapunov exponent is the mean growth
+Everything is vectorised over starts, gains or radii. A Lyapunov exponent is the mean growth
 per step of the logarithm of a small difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from descent.models import RNN
 from descent.seeding import Generator, generator
 
 Array = NDArray[np.float64]
@@ -89,6 +91,28 @@ def unit_radius(size: int) -> Callable[[Generator], torch.Tensor]:
         return (W / torch.linalg.eigvals(W).abs().max()).float()
 
     return draw
+
+
+def gradients_through_time(model: RNN, radii: Sequence[float], seeds: Sequence[int]) -> xr.DataArray:
+    """Norm of the derivative of a recurrent network's outputs in its input k steps before the end, at zero input and in float64.
+
+    Args:
+        model: if its recurrent matrix starts with spectral radius 1 (`unit_radius`), the init scales are radii.
+
+    Returns:
+        Frobenius norms by "radius", "seed" and "lag", 0 to length - 1.
+    """
+    found, silence = [], torch.zeros(*model.input_shape, dtype=torch.float64)
+    for seed in seeds:
+        params = {name: p.double() for name, p in model.init(generator(seed, "init"), torch.tensor(radii)).items()}
+        jacobian = torch.func.jacrev(lambda x: model.apply(params, x[..., None])[..., 0])(silence)  # (radii, outputs, length, inputs)
+        found.append(jacobian.flip(2).square().sum((1, 3)).sqrt().numpy())
+    coords = {"seed": list(seeds), "radius": list(radii), "lag": np.arange(model.length)}
+    words = {"long_name": "norm of the gradient", "symbol": "", "units": "", "role": "gradient"}
+    array = xr.DataArray(found, coords, ["seed", "radius", "lag"], "gradient_norm", words)
+    array.lag.attrs.update(long_name="lag", symbol="k", units="steps")
+    array.radius.attrs.update(long_name="spectral radius", symbol="ρ", units="")
+    return array
 
 
 def coupling(size: int, seed: int) -> Array:

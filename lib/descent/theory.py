@@ -531,3 +531,21 @@ def variances(q: ArrayLike, weight: ArrayLike, layers: int, bias: ArrayLike = 0.
     for _ in range(layers - 1):
         found.append(variance_map(found[-1], weight, bias, activation))
     return np.stack(found, -1)
+
+
+def gradient_sizes(q: ArrayLike, weight: ArrayLike, width: int, layers: int, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
+    """Root mean square size of the gradient of an output in each weight matrix of a wide network at its start, (..., layers + 1).
+
+    Matrix l turns activations of mean square (q_l - bias^2) / weight^2 into z of variance q_l, so that its gradient has the
+    mean square fan-in (q_l - bias^2) / weight^2 times chi(q_l) ... chi(q_layers), what is left of the output's
+    derivative on its way back.
+
+    Args:
+        q: variance of z in the first hidden layer.
+        width: units of the inputs and of each of the `layers` hidden layers.
+    """
+    weight, bias = _arrays(weight, bias)
+    forth = variances(q, weight, layers + 1, bias, activation)
+    chi = np.stack([susceptibility(forth[..., l], weight, bias, activation) for l in range(layers)], -1)
+    back = np.concatenate([np.cumprod(chi[..., ::-1], -1)[..., ::-1], np.ones_like(chi[..., :1])], -1)
+    return np.sqrt(width * (forth - bias[..., None] ** 2) / weight[..., None] ** 2 * back)

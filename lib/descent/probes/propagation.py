@@ -11,22 +11,10 @@ from descent.probes import Networks, Probe, register
 from descent.probes.noise import example_by_example
 from descent.task import Task
 
-#: examples on which "layer_alignment" compares kernels and "feature_cosine" features
+#: examples on which "layer_alignment" and "layer_gradient_size" look at tangent kernels
 EXAMPLES = 150
 #: examples at which "jacobian_singular_values" differentiates
 POINTS = 8
-
-
-def matrices(task: Task) -> list[str]:
-    """The names of the weight matrices, W0, W1, ..., input to output: the layers of what follows.
-
-    Raises:
-        ValueError: the model names no parameter so.
-    """
-    names = [name for name, shape in task.layout.items() if name[0] == "W" and len(shape) == 2]
-    if not names:
-        raise ValueError(f"{type(task.model).__name__} has no layers W0, W1, ...; its parameters are {', '.join(task.layout)}")
-    return names
 
 
 def cosine_similarity(features: Tensor) -> Tensor:
@@ -56,31 +44,35 @@ def input_jacobian(task: Task, w: Tensor, x: Tensor) -> Tensor:
     return found.flatten(3).transpose(0, 1)
 
 
-def layer_kernels(task: Task, w: Tensor, x: Tensor) -> Tensor:
-    """The part of the tangent kernel of each weight matrix on x (inputs, n), summed over outputs, (K, layers, n, n).
+def layer_factors(task: Task, w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The two factors of each weight matrix's tangent kernel on x (inputs, n), each (K, layers, n, n).
 
-    With a_l(x) the layer's input and delta_l(x) the derivative of an output in what enters its activation, the
-    derivative in the matrix is the outer product of the two, and two examples' derivatives have the inner product
-    (a_l(x) . a_l(x')) (delta_l(x) . delta_l(x')).
+    With a(x) the layer's input and d(x) the derivative of an output in what the matrix returns, the output's
+    derivative in the matrix is the outer product of the two, and those of two examples have the inner product
+    (a(x) . a(x')) (d(x) . d(x')). The first factor looks forward, the second, summed over outputs, backward.
 
     Raises:
         ValueError: the model is no MLP, or normalizes over the batch.
     """
     if not isinstance(task.model, MLP):
-        raise ValueError(f"layer_kernels is written for MLP, not {type(task.model).__name__}")
+        raise ValueError(f"layers are looked at one by one in an MLP, not in a {type(task.model).__name__}")
     example_by_example(task)
     params, n = task.unflatten(w.detach()), x.shape[-1]
-    # a bias for each example: its gradient is delta
+    # a bias for each example: its gradient is d
     biases = {f"b{i}": params.get(f"b{i}", w.new_zeros(())) + w.new_zeros(len(w), m, n) for i, m in enumerate(task.model.widths[1:])}
     biases = {name: bias.requires_grad_() for name, bias in biases.items()}
     with torch.enable_grad():
         outputs = task.model.apply(params | biases, x)
-        deltas = [torch.autograd.grad(o.sum(), list(biases.values()), retain_graph=True) for o in outputs.unbind(1)]
-    kernels = []
-    for i, a in enumerate(task.model.hidden(params, x)):
-        inputs = task.model._layers[i][3] ** 2 * (a.mT @ a)
-        kernels.append(inputs * sum(d[i].mT @ d[i] for d in deltas))
-    return torch.stack(kernels, 1)
+        derivatives = [torch.autograd.grad(o.sum(), list(biases.values()), retain_graph=True) for o in outputs.unbind(1)]
+    forward = [factor**2 * (a.mT @ a) for a, (*_, factor) in zip(task.model.hidden(params, x), task.model._layers)]
+    backward = [sum(d.mT @ d for d in layer) for layer in zip(*derivatives)]
+    return torch.stack([f.expand(len(w), n, n) for f in forward], 1), torch.stack(backward, 1)
+
+
+def layer_kernels(task: Task, w: Tensor, x: Tensor) -> Tensor:
+    """The part of the tangent kernel of each weight matrix on x (inputs, n), summed over outputs, (K, layers, n, n)."""
+    forward, backward = layer_factors(task, w, x)
+    return forward * backward
 
 
 def centred_alignment(kernel: Tensor, other: Tensor) -> Tensor:
@@ -94,9 +86,12 @@ def centred_alignment(kernel: Tensor, other: Tensor) -> Tensor:
 
 
 def layer_alignment(task: Task, w: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-    """Centred alignment of each layer's tangent kernel with the kernel "same label", (K, layers) (Lou et al. 2021)."""
+    """Centred alignment of each layer's tangent kernel, and of its two factors, with the kernel "same label",
+    (K, 3, layers): "both", "forward", "backward" (Lou et al. 2021). The last layer's backward factor is constant: NaN.
+    """
     same = (labels[:, None] == labels).to(w.dtype)
-    return centred_alignment(layer_kernels(task, w, x), same)
+    forward, backward = layer_factors(task, w, x)
+    return torch.stack([centred_alignment(k, same) for k in (forward * backward, forward, backward)], 1)
 
 
 def _features(networks: Networks) -> Tensor:
@@ -113,10 +108,10 @@ def _alignment(networks: Networks) -> Tensor:
     return layer_alignment(networks.task, networks.w, part.x[..., :EXAMPLES], part.labels[:EXAMPLES])
 
 
-def _gradient_norms(networks: Networks) -> Tensor:
-    part = networks.parts["train"]
-    gradient = networks.task.unflatten(networks.gradients(networks.w, part.x, part.y)[1])
-    return torch.stack([gradient[name].flatten(1).norm(dim=1) for name in matrices(networks.task)], 1)
+def _gradient_sizes(networks: Networks) -> Tensor:
+    x = networks.parts["train"].x[..., :EXAMPLES]
+    squares = layer_kernels(networks.task, networks.w, x).diagonal(dim1=-2, dim2=-1).mean(-1)
+    return (squares / networks.task.model.widths[-1]).sqrt()
 
 
 def _singular_values(networks: Networks) -> Tensor:
@@ -124,6 +119,6 @@ def _singular_values(networks: Networks) -> Tensor:
 
 
 register(Probe("feature_cosine", _features))
-register(Probe("layer_alignment", _alignment, dims=("layer",)))
-register(Probe("layer_gradient_norm", _gradient_norms, dims=("layer",)))
+register(Probe("layer_alignment", _alignment, dims=("factor", "layer")))
+register(Probe("layer_gradient_size", _gradient_sizes, dims=("layer",)))
 register(Probe("jacobian_singular_values", _singular_values, dims=("example", "direction")))
