@@ -158,37 +158,43 @@ def lyapunov_spectrum(weights: Array, start: Array, steps: int, count: int, disc
 # -- echo-state networks -----------------------------------------------------------------
 
 
-def reservoir(gains: Array, weights: Array, inputs: Array, drive: Array, rate: float = 0.0, aim: float = 1.0) -> tuple[Array, Array, Array]:
-    """Run echo-state networks x <- tanh(gain W x + input u), side by side.
+def echo_state(seed: int, size: int = 200, steps: int = 1400, strength: float = 0.1) -> tuple[Array, Array, Array]:
+    """An echo-state network and its input: recurrent weights (size, size) of spectral radius 1, input weights (size,),
+    normal numbers times `strength`, and an input (steps,), uniform between -1 and 1."""
+    g = generator(seed, "init")
+    weights, inputs = unit_radius(size)(g), strength * g.normal(size)
+    drive = 2 * generator(seed, "data").uniform(steps) - 1
+    return tuple(t.double().numpy() for t in (weights, inputs, drive))
+
+
+def reservoir(
+    gains: ArrayLike, weights: Array, inputs: Array, drive: Array, rate: float = 0.0, aim: float = 1.0
+) -> tuple[Array, Array]:
+    """Run the echo-state network x <- tanh(gain W x + input u) from x = 0 at several gains side by side.
 
     With `rate` > 0 a global feedback tunes each gain: after every step log gain falls by rate (branching - aim),
     where branching is the factor by which the step multiplied a small perturbation, so that the gain drifts, for
     an aim of 1, to where perturbations neither grow nor die (the role of the astrocytes of Ivanov & Michmizos 2021).
 
     Args:
-        gains: (networks,).
-        weights: (networks, size, size), of spectral radius 1.
-        inputs: (networks, size), the input weights.
-        drive: (steps,), the input u.
+        gains: (networks,), where the gains start.
+        weights, inputs, drive: as made by `echo_state`.
 
     Returns:
-        States (steps, networks, size), gains (steps, networks), branching (steps, networks).
+        States (steps, networks, size) and gains (steps, networks).
     """
-    gain, (networks, size) = np.array(gains, dtype=float), inputs.shape
-    x, v = np.zeros((networks, size)), np.full((networks, size), size**-0.5)
-    states, path, growth = np.empty((len(drive), networks, size)), [], []
+    gain, size = np.array(gains, dtype=float), len(inputs)
+    x, v = np.zeros((len(gain), size)), np.full((len(gain), size), size**-0.5)
+    states, path = np.empty((len(drive), *x.shape)), np.empty((len(drive), len(gain)))
     for t, u in enumerate(drive):
-        both = np.stack([x, v], -1)
-        x, v = np.moveaxis(gain[:, None, None] * (weights @ both), -1, 0)
+        x, v = (gain[:, None] * (a @ weights.T) for a in (x, v))
         x = np.tanh(x + inputs * u)
         v = (1 - x**2) * v
         branching = np.linalg.norm(v, axis=1)
         v = v / branching[:, None]
         gain = gain * np.exp(rate * (aim - branching))
-        states[t] = x
-        path.append(gain)
-        growth.append(branching)
-    return states, np.stack(path), np.stack(growth)
+        states[t], path[t] = x, gain
+    return states, path
 
 
 def memory_capacity(states: Array, drive: Array, delays: int, discard: int = 200, ridge: float = 1e-8) -> Array:
