@@ -176,4 +176,7 @@ FAMILIES = {
     "batch normalization": Family(
         Task(models.CNN((1, 8, 8), (4,), batch_norm=True), digits()), {"steps": 100}, {"lr": 0.02, "batch_size": 23}
     ),
+    "batch normalization, MLP": Family(
+        Task(models.MLP((64, 12, 12, 10), "relu", bias_deviation=0.1, normalization="batch"), digits()), {"steps": 100}, {"lr": 0.02, "batch_size": 23}
+    ),
 }

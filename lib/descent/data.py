@@ -461,6 +461,27 @@ def separated(n: int, correlation: float, dim: int | None = None, seed: int = 0)
     return Data("separated", y * x, y)
 
 
+def adding(n: int, length: int, test: int = 0, seed: int = 0) -> Data:
+    """The adding task: sequences (n, length, 2) of numbers from [0, 1) with two of them marked, targets (n, 1) their sum.
+
+    The first entry of a step is the number, the second the mark, 1 or 0; one mark lies in each half of the
+    sequence (Hochreiter & Schmidhuber 1997, experiment 4, in the form of Pascanu et al. 2013). A constant output of 1
+    has a mean squared error of 1/6.
+
+    Raises:
+        ValueError: a length below 2, which has no two halves.
+    """
+    _numbers("adding", n=n, length=length)
+    if length < 2:
+        raise ValueError(f"adding: length={length} must be at least 2")
+    g, rows = generator(seed, "data"), torch.arange(n + test)
+    values, marks = g.uniform(n + test, length), torch.zeros(n + test, length)
+    half = length // 2
+    for place in (g.integers(half, n + test), half + g.integers(length - half, n + test)):
+        marks[rows, place] = 1.0
+    return _cut("adding", torch.stack([values, marks], -1), (values * marks).sum(1, keepdim=True), n)
+
+
 def _cut(name: str, x: Tensor, y: Tensor, n: int) -> Data:
     """The first n examples for training, the rest for testing."""
     held = (x[n:], y[n:]) if len(x) > n else (None, None)

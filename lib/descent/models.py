@@ -280,6 +280,11 @@ class MLP:
             parametrization a step of order one needs a learning rate of order n.
         bias: whether layers have biases; they start at zero.
         output_scale: factor on the network's output (Chizat et al. 2019).
+        bias_deviation: standard deviation of the initial biases where they are not to start at zero; the
+            init scale leaves it alone.
+        normalization: "batch" normalizes each hidden unit's sum over the batch before the bias, which then
+            is its shift, and multiplies it by a gain that starts at 1 (Ioffe & Szegedy 2015). As in `CNN` there
+            are no running averages: every set of examples is normalized by its own statistics.
 
     The last layer has gain 1. The init scale multiplies every weight matrix.
     """
@@ -289,10 +294,16 @@ class MLP:
     parametrization: str = "standard"
     bias: bool = True
     output_scale: float = 1.0
+    bias_deviation: float = 0.0
+    normalization: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", _widths(self.widths))
         _activation(self.activation)
+        if self.normalization not in (None, "batch"):
+            raise ValueError(f"unknown normalization {self.normalization!r}; choose None or 'batch'")
+        if not 0 <= self.bias_deviation < math.inf or self.bias_deviation and not self.bias:
+            raise ValueError(f"bias_deviation={self.bias_deviation!r}; allowed: a number of at least 0, and 0 without biases")
         if self.parametrization not in ("standard", "ntk", "mean_field"):
             raise ValueError(
                 f"unknown parametrization {self.parametrization!r}; choose from 'standard', 'ntk', 'mean_field'"
@@ -301,6 +312,11 @@ class MLP:
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.widths[0],)
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether an output on one example depends on the others, and no gradient is written out."""
+        return self.normalization == "batch"
 
     @property
     def readout(self) -> tuple[str, ...]:
@@ -328,16 +344,33 @@ class MLP:
             params[f"W{i}"] = _scaled(deviation * generator.normal(m, n), scale)
             if self.bias:
                 params[f"b{i}"] = _filled((m, 1), 0.0, scale)
+                if self.bias_deviation:
+                    params[f"b{i}"] = params[f"b{i}"] + self.bias_deviation * generator.normal(m, 1)
+            if self.batch_norm and i < len(self.widths) - 2:
+                params[f"g{i}"] = _filled((m, 1), 1.0, scale)
         return params
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
-        activation, layers = _activation(self.activation)[0], self._layers
-        for i, (_, _, _, factor) in enumerate(layers):
-            weight = params[f"W{i}"] if factor == 1.0 else factor * params[f"W{i}"]
-            x = _affine(weight, params.get(f"b{i}"), x)
-            if i < len(layers) - 1:
-                x = activation(x)
+        x = self._layer(params, len(self.widths) - 2, self.hidden(params, x)[-1])
         return x if self.output_scale == 1.0 else self.output_scale * x
+
+    def hidden(self, params: Params, x: Tensor) -> list[Tensor]:
+        """The inputs and the activations of every hidden layer, each (*net, features, samples), the inputs as they came."""
+        activation, layers = _activation(self.activation)[0], [x]
+        for i in range(len(self.widths) - 2):
+            layers.append(activation(self._layer(params, i, layers[-1])))
+        return layers
+
+    def _layer(self, params: Params, i: int, x: Tensor) -> Tensor:
+        """What enters the activation of layer i, for its input x."""
+        weight, bias, factor = params[f"W{i}"], params.get(f"b{i}"), self._layers[i][3]
+        weight = weight if factor == 1.0 else factor * weight
+        if f"g{i}" not in params:
+            return _affine(weight, bias, x)
+        x = _affine(weight, None, x)
+        x = x - x.mean(-1, keepdim=True)
+        x = params[f"g{i}"] * x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+        return x if bias is None else x + bias
 
 
 def DeepLinear(widths: tuple[int, ...], bias: bool = False) -> MLP:

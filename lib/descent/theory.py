@@ -399,3 +399,153 @@ def early_strength(first: ArrayLike, second: ArrayLike) -> Array:
         raise ValueError(f"{p.shape[-2]} modes do not fit into {p.shape[-1]} hidden units")
     triangle = np.linalg.qr(np.swapaxes(p + q, -1, -2) / 2, mode="r")
     return np.square(np.diagonal(triangle, axis1=-2, axis2=-1))
+
+
+# -- mean-field signal propagation -------------------------------------------------------
+#
+# h = activation(z), z' = W h + b with W ~ N(0, weight^2 / fan-in) and b ~ N(0, bias^2): in wide
+# networks every z is Gaussian over the draw of the weights, and two numbers say all about a pair of inputs,
+# the variance q of z and the correlation c (Poole et al. 2016, Schoenholz et al. 2017).
+
+#: name -> the function, its first and its second derivative
+_SIGNALS = {
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2)),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float), np.zeros_like),
+    "linear": (lambda z: z, np.ones_like, np.zeros_like),
+}
+#: nodes of the quadrature, for one and for each of two normal numbers; even, so that none is at a kink
+_NODES = 400, 160
+
+
+def _signal(activation: str) -> tuple:
+    if activation not in _SIGNALS:
+        raise ValueError(f"unknown activation {activation!r}; choose from {sorted(_SIGNALS)}")
+    return _SIGNALS[activation]
+
+
+def _normal_nodes(count: int) -> tuple[Array, Array]:
+    """Evenly spaced nodes: for analytic functions under a Gaussian as exact as Gauss-Hermite ones, and closer together
+    in the middle, where the slope of tanh(4 z) has a narrow peak."""
+    z = 8 * ((np.arange(count) + 0.5) / (count / 2) - 1)
+    weights = np.exp(-(z**2) / 2)
+    return z, weights / weights.sum()
+
+
+def _mean(f, q: Array) -> Array:
+    """E f(sqrt(q) z) for a standard normal z."""
+    z, weights = _normal_nodes(_NODES[0])
+    return f(np.sqrt(q)[..., None] * z) @ weights
+
+
+def _mean_of_two(f, q: Array, c: Array) -> Array:
+    """E f(u) f(v) for normal u, v of variance q and correlation c."""
+    z, weights = _normal_nodes(_NODES[1])
+    q, c = (a[..., None, None] for a in np.broadcast_arrays(q, c))
+    u = np.sqrt(q) * z[:, None]
+    v = c * u + np.sqrt(q * np.clip(1 - c**2, 0, None)) * z
+    return np.einsum("...ij,i,j->...", f(u) * f(v), weights, weights)
+
+
+def variance_map(q: ArrayLike, weight: ArrayLike, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
+    """Variance of the next layer's z, weight^2 E activation(sqrt(q) z)^2 + bias^2 (Poole et al. 2016, eq. 3)."""
+    q, weight, bias = _arrays(q, weight, bias)
+    phi = _signal(activation)[0]
+    return weight**2 * _mean(lambda z: phi(z) ** 2, q) + bias**2
+
+
+def correlation_map(
+    c: ArrayLike, q: ArrayLike, weight: ArrayLike, bias: ArrayLike = 0.0, activation: str = "tanh"
+) -> Array:
+    """Correlation of the next layer's z of two inputs that both have variance q here (Poole et al. 2016, eq. 5)."""
+    c, q, weight, bias = _arrays(c, q, weight, bias)
+    covariance = weight**2 * _mean_of_two(_signal(activation)[0], q, c) + bias**2
+    return covariance / variance_map(q, weight, bias, activation)
+
+
+def susceptibility(
+    q: ArrayLike, weight: ArrayLike, bias: ArrayLike = 0.0, activation: str = "tanh", c: ArrayLike = 1.0
+) -> Array:
+    """chi = weight^2 E activation'(u) activation'(v) for variance q and correlation c (Schoenholz et al. 2017, eq. 5).
+
+    With c = 1 it is chi_1: the factor by which one layer multiplies the mean square of a gradient on its way back, and of
+    a small difference of two inputs on its way forth. `bias` plays no part but through q.
+    """
+    q, weight, c = _arrays(q, weight, c)
+    slope = _signal(activation)[1]
+    if (c == 1).all():
+        return weight**2 * _mean(lambda z: slope(z) ** 2, q)
+    return weight**2 * _mean_of_two(slope, q, c)
+
+
+def variance_fixed_point(weight: ArrayLike, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
+    """q*, the variance that deep layers tend to: the largest q with `variance_map`(q) = q; infinite if there is none.
+
+    Found by bisection. It is unique but for q = 0, which without biases is always one.
+    """
+    weight, bias = np.broadcast_arrays(*_arrays(weight, bias))
+    grows = lambda q: variance_map(q, weight, bias, activation) > q
+    low, high = np.zeros(weight.shape), weight**2 + bias**2 + 1.0
+    for _ in range(20):
+        high = np.where(grows(high), 4 * high, high)
+    endless = grows(high)
+    for _ in range(100):
+        middle = (low + high) / 2
+        up = grows(middle)
+        low, high = np.where(up, middle, low), np.where(up, high, middle)
+    return np.where(endless, np.inf, np.where(low == 0, 0.0, high))
+
+
+def correlation_fixed_point(weight: ArrayLike, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
+    """c*, the correlation that two inputs tend to in deep layers: 1 where chi_1 <= 1, in the ordered phase, and less
+    beyond, in the chaotic phase (Poole et al. 2016, section 2). By bisection at the variance q*."""
+    weight, bias = np.broadcast_arrays(*_arrays(weight, bias))
+    q = variance_fixed_point(weight, bias, activation)
+    if not np.isfinite(q).all():
+        raise ValueError("the variance grows without bound for some of these weights and biases; there is no c*")
+    low, high = np.zeros(weight.shape), np.full(weight.shape, 1 - 1e-6)
+    safe = np.where(q > 0, q, 1.0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        up = correlation_map(middle, safe, weight, bias, activation) > middle
+        low, high = np.where(up, middle, low), np.where(up, high, middle)
+    return np.where((susceptibility(q, weight, bias, activation) <= 1) | (q == 0), 1.0, (low + high) / 2)
+
+
+def depth_scales(weight: ArrayLike, bias: ArrayLike = 0.0, activation: str = "tanh") -> tuple[Array, Array]:
+    """(xi_q, xi_c): layers after which the distance of the variance from q*, and of the correlation from c*, has fallen
+    by the factor e (Schoenholz et al. 2017, eqs. 7 and 9). xi_c is infinite at the edge of chaos, where chi_1 = 1.
+    """
+    weight, bias = _arrays(weight, bias)
+    phi, slope, bend = _signal(activation)
+    q, c = variance_fixed_point(weight, bias, activation), correlation_fixed_point(weight, bias, activation)
+    along = susceptibility(q, weight, bias, activation) + weight**2 * _mean(lambda z: phi(z) * bend(z), q)
+    across = np.where(c == 1, susceptibility(q, weight, bias, activation), susceptibility(q, weight, bias, activation, np.minimum(c, 1 - 1e-9)))
+    with np.errstate(divide="ignore"):
+        return -1 / np.log(along), -1 / np.log(np.minimum(across, 1.0))
+
+
+def variances(q: ArrayLike, weight: ArrayLike, layers: int, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
+    """The variance of z in the layers 1, ..., `layers`, of which the first has variance q, (..., layers)."""
+    q, weight, bias = np.broadcast_arrays(*_arrays(q, weight, bias))
+    found = [q]
+    for _ in range(layers - 1):
+        found.append(variance_map(found[-1], weight, bias, activation))
+    return np.stack(found, -1)
+
+
+def gradient_sizes(q: ArrayLike, weight: ArrayLike, width: int, layers: int, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
+    """Root mean square size of the gradient of an output in each weight matrix of a wide network at its start, (..., layers + 1).
+
+    Matrix l turns activations of mean square (q_l - bias^2) / weight^2 into z of variance q_l, so that its gradient has the
+    mean square fan-in (q_l - bias^2) / weight^2 times chi(q_l) ... chi(q_layers), what is left of the output's
+    derivative on its way back.
+
+    Args:
+        q: variance of z in the first hidden layer.
+        width: units of the inputs and of each of the `layers` hidden layers.
+    """
+    weight, bias = _arrays(weight, bias)
+    forth = variances(q, weight, layers + 1, bias, activation)
+    chi = np.stack([susceptibility(forth[..., l], weight, bias, activation) for l in range(layers)], -1)
+    back = np.concatenate([np.cumprod(chi[..., ::-1], -1)[..., ::-1], np.ones_like(chi[..., :1])], -1)
+    return np.sqrt(width * (forth - bias[..., None] ** 2) / weight[..., None] ** 2 * back)

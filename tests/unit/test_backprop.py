@@ -75,6 +75,7 @@ def test_a_subclass_and_batch_normalization_are_left_to_autograd():
 
     assert not written_out(Shifted((4, 3, 1)))
     assert not written_out(models.CNN(batch_norm=True))
+    assert not written_out(models.MLP((4, 3, 1), normalization="batch"))
     task = Task(Shifted((6, 4, 1)), regression(6), "mse")
     part, w = task.part("train", dtype=torch.float64), start(task)
     for found, expected in zip(Gradients(task)(w, part.x, part.y), task.losses_and_gradients(w, part.x, part.y)):

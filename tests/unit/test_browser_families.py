@@ -5,7 +5,7 @@ from browser_families import FAMILIES
 
 
 # one of each kind; tests/browser holds all of them, in Chromium
-@pytest.mark.parametrize("name", ["the digits", "gradient descent", "bowl", "several rules", "batch normalization", "recurrent"])
+@pytest.mark.parametrize("name", ["the digits", "gradient descent", "bowl", "several rules", "batch normalization", "batch normalization, MLP", "recurrent"])
 def test_agrees_with_sweep(name):
     family = FAMILIES[name]
     package = family.package()

@@ -104,3 +104,15 @@ def test_a_download_with_the_wrong_content_is_refused(monkeypatch, tmp_path):
         with pytest.raises(ValueError, match="hash"):
             data.fashion_mnist()
         server.shutdown()
+
+
+def test_adding_marks_one_number_in_each_half():
+    made = data.adding(300, 7, test=20, seed=3)
+    values, marks = made.x.unbind(-1)
+    assert made.x.shape == (300, 7, 2) and made.x_test.shape == (20, 7, 2)
+    assert (marks[:, :3].sum(1) == 1).all() and (marks[:, 3:].sum(1) == 1).all() and set(marks.unique().tolist()) == {0.0, 1.0}
+    assert 0 <= values.min() and values.max() < 1
+    assert torch.allclose(made.y[:, 0], torch.stack([v[m == 1].sum() for v, m in zip(values, marks)]))
+    assert marks[:, :3].sum(0).min() > 60  # every place is used
+    with pytest.raises(ValueError, match="length=1"):
+        data.adding(5, 1)

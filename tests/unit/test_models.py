@@ -20,6 +20,7 @@ MODELS = {
     "relu MLP, ntk": models.MLP((4, 6, 5, 3), "relu", "ntk"),
     "elu MLP, mean field": models.MLP((4, 6, 1), "elu", "mean_field"),
     "leaky relu MLP without bias": models.MLP((4, 6, 3), "leaky_relu", bias=False),
+    "relu MLP, batch norm": models.MLP((4, 6, 5, 3), "relu", bias_deviation=0.3, normalization="batch"),
     "CNN": models.CNN((2, 8, 8), (3, 4), 5),
     "CNN, batch norm": models.CNN((1, 8, 8), (3, 4), 5, batch_norm=True),
     "mirrored MLP": models.Mirrored(models.MLP((4, 6, 3))),
@@ -113,6 +114,36 @@ def test_recurrent_matrix_has_its_rank_and_norm():
         models.RNN(1, 5, 1, 2, start=models.low_rank(4, 1)).init(generator(0, "init"))
 
 
+def test_mlp_with_batch_norm_is_the_usual_one():
+    model = models.MLP((4, 6, 3), "relu", normalization="batch")
+    params = model.init(generator(0, "init")) | {"g0": torch.rand(6, 1), "b0": torch.rand(6, 1)}
+    net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    with torch.no_grad():
+        net[0].weight.copy_(params["W0"])
+        net[1].weight.copy_(params["g0"][:, 0])
+        net[1].bias.copy_(params["b0"][:, 0])
+        net[3].weight.copy_(params["W1"])
+        net[3].bias.zero_()
+    x = torch.randn(4, 9)
+    torch.testing.assert_close(model.apply(params, x), net(x.T).T, rtol=1e-4, atol=1e-5)
+
+
+def test_initial_biases_have_their_deviation_whatever_the_init_scale():
+    model = models.MLP((4, 4000, 3), bias_deviation=0.3)
+    params = model.init(generator(0, "init"), torch.tensor([1.0, 3.0]))
+    assert params["b0"][0].std().item() == pytest.approx(0.3, rel=0.05)
+    assert torch.equal(params["b0"][0], params["b0"][1])
+    assert torch.equal(model.init(generator(0, "init"))["W0"], models.MLP((4, 4000, 3)).init(generator(0, "init"))["W0"])
+
+
+def test_hidden_layers_lead_to_the_output():
+    model = models.MLP((4, 6, 5, 3), "relu", "ntk", output_scale=2.0)
+    params, x = model.init(generator(0, "init"), torch.ones(2)), torch.randn(4, 7)
+    layers = model.hidden(params, x)
+    assert [h.shape[-2] for h in layers] == [4, 6, 5]
+    torch.testing.assert_close(2 * (params["W2"] @ layers[-1] / 5**0.5 + params["b2"]), model.apply(params, x))
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_cnn_is_the_usual_one(batch_norm):
     model = models.CNN((2, 8, 8), (3, 4), 5, batch_norm)
@@ -158,6 +189,9 @@ def test_output_size_at_initialization(parametrization, spread):
         (lambda: models.MLP((4, 0, 3)), "positive integers"),
         (lambda: models.MLP((4, 3), "gelu"), "unknown activation 'gelu'"),
         (lambda: models.MLP((4, 3), parametrization="mup"), "unknown parametrization 'mup'"),
+        (lambda: models.MLP((4, 3), normalization="layer"), "unknown normalization 'layer'"),
+        (lambda: models.MLP((4, 3), bias_deviation=-1.0), "bias_deviation=-1.0"),
+        (lambda: models.MLP((4, 3), bias=False, bias_deviation=1.0), "bias_deviation=1.0"),
         (lambda: models.CNN((1, 2, 2)), "each side at least 4"),
         (lambda: models.Quadratic((1.0, 2.0), start=(1.0,)), "start has 1 numbers"),
     ],
