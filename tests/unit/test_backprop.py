@@ -7,6 +7,7 @@ import torch
 
 from descent import Task, data, models
 from descent.backprop import ACTIVATIONS, FAMILIES, Gradients, written_out
+from descent.laziness import LazyMLP, StartedMLP, projection
 from descent.probes import curvature
 from descent.seeding import generator
 
@@ -37,6 +38,8 @@ TASKS |= {f"diagonal-{depth}": Task(models.DiagonalLinear(9, depth), regression(
 TASKS |= {
     "cnn": Task(models.CNN(channels=(3, 4)), data.digits(20)),
     "cnn-odd": Task(models.CNN((2, 7, 5), channels=(3, 2), outputs=3), regression(70, 3), "mse"),
+    "lazy": Task(LazyMLP((6, 5, 4, 2)), regression(6, 2), "mse"),
+    "started": Task(StartedMLP((6, 4, 1), "linear", bias=False, first=projection(4, 6, 2)), regression(6), "mse"),
 }
 
 

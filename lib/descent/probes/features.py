@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from descent.probes import Networks, Probe, register
 from descent.probes.noise import CHUNK, example_by_example
 from descent.task import Task
 
-#: examples on which the probe "kernel_distance" compares kernels
+#: examples on which the probes compare kernels
 EXAMPLES = 32
 
 
@@ -66,14 +68,50 @@ def kernel_distance(a: Tensor, b: Tensor, centred: bool = False) -> Tensor:
     return (a - b).square().sum(1) / 2
 
 
-def _from_start(networks: Networks) -> Tensor:
-    x = networks.parts["train"].x[..., :EXAMPLES]
-    if "kernel_distance" not in networks.memory:
-        networks.memory["kernel_distance"] = ntk(networks.task, networks.w0, x)
-    return kernel_distance(ntk(networks.task, networks.w, x), networks.memory["kernel_distance"])
+def kernel_change(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b| / |b| of kernel matrices (K, m, m) in the Frobenius norm, (K,); unlike `kernel_distance` it sees a factor."""
+    return (a - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
 
 
-register(Probe("kernel_distance", _from_start))
+def kernel_alignment(kernel: Tensor, y: Tensor) -> Tensor:
+    """Cosine of kernels (K, n, n) and the targets' own kernel y^T y in the Frobenius inner product, (K,).
+
+    y (outputs, n) are the targets; both kernels are centred first (Cortes et al. 2012, definition 4). 1 means that the
+    kernel knows of two examples only how similar their targets are.
+    """
+    y = y - y.mean(1, keepdim=True)
+    return 1 - kernel_distance(kernel, (y.mT @ y).expand_as(kernel), centred=True)
+
+
+def _kernel(networks: Networks) -> Tensor:
+    """The kernel on the first `EXAMPLES` training examples, computed once for all probes that ask."""
+    memory = networks.memory
+    if memory.get("kernel", (None,))[0] != networks.step:
+        memory["kernel"] = networks.step, ntk(networks.task, networks.w, networks.parts["train"].x[..., :EXAMPLES])
+    return memory["kernel"][1]
+
+
+def _from_start(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Networks], Tensor]:
+    def compare(networks: Networks) -> Tensor:
+        if "kernel at start" not in networks.memory:
+            x = networks.parts["train"].x[..., :EXAMPLES]
+            networks.memory["kernel at start"] = _kernel(networks) if networks.step == 0 else ntk(networks.task, networks.w0, x)
+        return measure(_kernel(networks), networks.memory["kernel at start"])
+
+    return compare
+
+
+def _to_targets(networks: Networks) -> Tensor:
+    part, kernel = networks.parts["train"], _kernel(networks)
+    y = part.y if part.y.is_floating_point() else F.one_hot(part.y, networks.task.data.classes).mT
+    y, n = y[:, :EXAMPLES].to(kernel.dtype), min(EXAMPLES, len(part))
+    # as `ntk(..., trace=True)`: each pair's outputs x outputs block, averaged over its diagonal
+    return kernel_alignment(kernel.unflatten(1, (n, -1)).unflatten(3, (n, -1)).diagonal(dim1=2, dim2=4).mean(-1), y)
+
+
+register(Probe("kernel_distance", _from_start(kernel_distance)))
+register(Probe("kernel_change", _from_start(kernel_change)))
+register(Probe("kernel_alignment", _to_targets))
 
 
 # -- linear networks ---------------------------------------------------------------------
