@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.path import Path
 from numpy.typing import ArrayLike
 
 #: the side of the finest squares, in grid spacings
@@ -92,6 +93,49 @@ def box_dimension(inside: ArrayLike) -> Dimension:
     half = (len(sides) + 1) // 2
     drift = abs(_slope(sides[:half], mixed[:half]) - _slope(sides[-half:], mixed[-half:])) / 2
     return Dimension(_slope(sides, mixed), float(np.hypot(scatter, drift)), float(scatter), drift, sides, mixed)
+
+
+def known_sets(points: int) -> dict[str, tuple[np.ndarray, float]]:
+    """Pictures of borders of known dimension, {name: ((points, points) booleans, dimension)}, to judge `box_dimension` by.
+
+    A straight line and a circle; the Koch snowflake's edge, log 4 / log 3; the Sierpinski triangle, log 3 / log 2, and
+    carpet, log 8 / log 3, which are their own edges; points drawn at random.
+    """
+    side = points - 1
+    i, j = np.meshgrid(np.arange(points), np.arange(points), indexing="ij")
+    carpet = np.ones((points, points), dtype=bool)
+    u, v = i, j
+    while u.any() or v.any():
+        carpet &= (u % 3 != 1) | (v % 3 != 1)
+        u, v = u // 3, v // 3
+    shuffled = np.random.default_rng(0).random((points, points)) < 0.5
+    return {
+        "line": (i * np.cos(0.37) + j * np.sin(0.37) > 0.55 * side, 1.0),
+        "circle": (np.hypot(i - side / 2, j - side / 2) < 0.35 * side, 1.0),
+        "Koch snowflake": (_inside(_koch(6), points), np.log(4) / np.log(3)),
+        "Sierpinski triangle": (i & j == 0, np.log(3) / np.log(2)),
+        "Sierpinski carpet": (carpet, np.log(8) / np.log(3)),
+        "noise": (shuffled, 2.0),
+    }
+
+
+def _koch(levels: int) -> np.ndarray:
+    """Corners of the Koch snowflake in the complex plane, closed."""
+    corners = np.array([0, np.exp(1j * np.pi / 3), 1, 0])
+    for _ in range(levels):
+        start, third = corners[:-1], np.diff(corners) / 3
+        bump = start + third * (1 + np.exp(1j * np.pi / 3))
+        corners = np.append(np.stack([start, start + third, bump, start + 2 * third], 1).ravel(), corners[-1])
+    return corners
+
+
+def _inside(corners: np.ndarray, points: int) -> np.ndarray:
+    """Which points of a grid that just holds a polygon are inside it."""
+    size = 1.05 * max(np.ptp(corners.real), np.ptp(corners.imag))
+    middle = complex(np.ptp(corners.real) / 2 + corners.real.min(), np.ptp(corners.imag) / 2 + corners.imag.min())
+    axis = size * (np.arange(points) / (points - 1) - 0.5)
+    x, y = np.meshgrid(axis + middle.real, axis + middle.imag, indexing="ij")
+    return Path(np.c_[corners.real, corners.imag]).contains_points(np.c_[x.ravel(), y.ravel()]).reshape(points, points)
 
 
 def _slope(sides: np.ndarray, mixed: np.ndarray) -> float:

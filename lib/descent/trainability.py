@@ -197,7 +197,8 @@ def scalar_fate(window: Window, points: int, start: tuple[float, float], steps: 
         start: the initial (a, b).
 
     Returns:
-        A Dataset over (lr, readout_lr) with `inside` (converged, as the networks are judged) and `diverged_at`.
+        A Dataset over (lr, readout_lr) with `inside` (converged, as the networks are judged), `late_loss` (mean of the last
+        `TAIL`; infinite where it diverged) and `diverged_at`.
     """
     rates = window.rates(points)
     eta, eta2 = np.meshgrid(*rates, indexing="ij")
@@ -211,5 +212,6 @@ def scalar_fate(window: Window, points: int, start: tuple[float, float], steps: 
         late += loss / TAIL if t > steps - TAIL else 0.0
         alive = np.isnan(diverged)
         a, b = np.where(alive, a - eta * b * residual, a), np.where(alive, b - eta2 * a * residual, b)
-    dims = ("lr", "readout_lr")
-    return xr.Dataset({"inside": (dims, (late < first) & np.isnan(diverged)), "diverged_at": (dims, diverged)}, dict(zip(dims, rates)))
+    late, dims = np.where(np.isnan(diverged), late, np.inf), ("lr", "readout_lr")
+    values = {"inside": late < first, "late_loss": late, "diverged_at": diverged}
+    return xr.Dataset({name: (dims, value) for name, value in values.items()}, dict(zip(dims, rates)))

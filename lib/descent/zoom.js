@@ -170,13 +170,17 @@ var DescentZoom = (() => {
       }
     }
 
+    /** Writes the window into the fields: when it changes, not while somebody types. */
+    function fill() {
+      fields[0].value = rate(now.x, now.w);
+      fields[1].value = rate(now.y, now.w);
+      fields[2].value = String(Number(now.w.toPrecision(4)));
+    }
+
     function write() {
       const half = now.w / 2, grid = windows.get(keyOf(now));
       across.replaceChildren(node("span", {}, rate(now.x - half, now.w)), node("span", { class: "dz-title" }, `${axes[0].label} ${axes[0].symbol}`), node("span", {}, rate(now.x + half, now.w)));
       up.replaceChildren(node("span", {}, rate(now.y + half, now.w)), node("span", { class: "dz-title" }, axes[1].symbol), node("span", {}, rate(now.y - half, now.w)));
-      fields[0].value = rate(now.x, now.w);
-      fields[1].value = rate(now.y, now.w);
-      fields[2].value = String(Number(now.w.toPrecision(4)));
       say();
       back.disabled = !past.length;
       reset.disabled = keyOf(now) === keyOf(home);
@@ -233,6 +237,7 @@ var DescentZoom = (() => {
       pointed = null;
       stopped = false;
       if (!(windows.get(keyOf(now)) || {}).done) ask();
+      fill();
       draw();
       write();
     }
@@ -317,7 +322,7 @@ var DescentZoom = (() => {
       input.addEventListener("change", () => {
         const [lr, readout, w] = fields.map((f) => Number(f.value));
         if (![lr, readout, w].every((v) => Number.isFinite(v) && v > 0)) {
-          write();
+          fill();
           message.textContent = `${title}: a positive number, please.`;
           return;
         }
@@ -372,6 +377,7 @@ var DescentZoom = (() => {
     observer.observe(canvas);
     themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     resize();
+    fill();
     write();
     if (trainer && host.number) {
       addEventListener("hashchange", follow);
