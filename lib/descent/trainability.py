@@ -26,8 +26,8 @@ WIDTH = 16
 STEPS = 500
 #: last records, one a step, that decide whether a training converged
 TAIL = 20
-#: steps at which losses are recorded: every 20th, and each of the last 20
-RECORDS = [*range(0, STEPS - TAIL + 1, 20), *range(STEPS - TAIL + 1, STEPS + 1)]
+#: early steps at which losses are recorded, besides every 20th and each of the last 20
+EARLY = (1, 2, 3, 5, 8, 12)
 
 
 def network(seed: int, activation: str = "tanh", width: int = WIDTH, examples: int = WIDTH) -> Task:
@@ -76,15 +76,29 @@ class Window:
 
 
 def survey(task: Task, window: Window, points: int, seed: int | Sequence[int], steps: int = STEPS, dtype: torch.dtype = torch.float32) -> xr.Dataset:
-    """Train every pair of learning rates of a window: what `sweep` returns, with the loss at `RECORDS`."""
+    """Train every pair of learning rates of a window: what `sweep` returns, with the loss at some steps, the last `TAIL` among them."""
     lr, readout_lr = window.rates(points)
-    records = [*range(0, steps - TAIL + 1, TAIL), *range(steps - TAIL + 1, steps + 1)]
+    records = sorted({*EARLY, *range(0, steps - TAIL + 1, 20), *range(steps - TAIL + 1, steps + 1)})
     return sweep(task, lr=lr, readout_lr=readout_lr, seed=seed, steps=steps, record=["loss"], record_every=records, dtype=dtype)
 
 
 def converged(ds: xr.Dataset) -> xr.DataArray:
     """Whether the mean of the last `TAIL` recorded losses is below the first; a network that diverged has not converged."""
     return ds.loss.isel(step=slice(-TAIL, None)).mean("step", skipna=False) < ds.loss.isel(step=0)
+
+
+def nearest_border(inside: ArrayLike) -> tuple[float, float]:
+    """The mixed square nearest to the middle of a picture, as shares of its sides (across, up).
+
+    Raises:
+        ValueError: all points are of one kind.
+    """
+    mesh = mixed_squares(inside, 1)
+    places = (np.argwhere(mesh) + 0.5) / len(mesh)
+    if not len(places):
+        raise ValueError("all points are of one kind: there is no border")
+    across, up = places[np.argmin(np.abs(places - 0.5).max(1))]
+    return float(across), float(up)
 
 
 def border_point(inside: ArrayLike, across: float) -> float:
