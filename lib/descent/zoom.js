@@ -364,7 +364,7 @@ var DescentZoom = (() => {
 
     figure.classList.add("dz-ready");
     const caption = figure.querySelector("figcaption") || node("figcaption", {}, spec.caption);
-    const key = node("div", { class: "dz-key", "aria-hidden": "true" }, node("i", { class: "dz-in" }), "converged", node("i", { class: "dz-out" }), "did not; pale: fast, full colour: slow");
+    const key = node("div", { class: "dz-key", "aria-hidden": "true" }, node("span", {}, node("i", { class: "dz-in" }), "converged"), node("span", {}, node("i", { class: "dz-out" }), "did not"), "faint: fast, full colour: slow");
     figure.replaceChildren(...[node("div", { class: "dz-frame" }, up, node("div", { class: "dz-plot" }, canvas, across)), key, readout, mark, message, ...(tools || []), how, caption].filter(Boolean));
 
     function resize() {

@@ -152,7 +152,7 @@ def zoom(ds: xr.Dataset, *, caption: str, alt: str, places: Mapping[str, Window]
     """A map of the learning rates `lr` and `readout_lr` that the reader can enter.
 
     Blue where training converged, red where it did not; within each colour the ranks of the speed in the window that is
-    shown, faded for the fast ones, so that what hesitated stands out (Sohl-Dickstein 2024 colours by ranks, too).
+    shown, faint for the fast ones, so that what hesitated stands out (Sohl-Dickstein 2024 colours by ranks, too).
 
     Args:
         ds: from `trainability.survey`: a square grid, logarithmic and of equal decades in both rates; one seed.
