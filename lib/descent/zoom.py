@@ -226,7 +226,7 @@ def picture(
     if inside.dims != ("lr", "readout_lr"):
         raise ValueError(f"inside has the dimensions {inside.dims}; allowed: ('lr', 'readout_lr')")
     points, left, bottom, top = inside.sizes["lr"], 52, 40, 6
-    side = width - left - 8
+    side = width - left - 18
     rows, cell = inside.values.T[::-1], side / points  # the first row on top
     runs = []
     for i, row in enumerate(rows):
@@ -283,4 +283,12 @@ def _ticks(axis: np.ndarray) -> list[float]:
 
 def row(*figures: Figure, caption: str) -> Figure:
     """Pictures side by side under one caption, each with its own below it; one below the other on a phone."""
-    return Panel("".join(f.svg for f in figures), " ".join(f.alt for f in figures), caption, figures=figures)
+    return _Row("".join(f.svg for f in figures), " ".join(f.alt for f in figures), caption, figures=figures)
+
+
+class _Row(Panel):
+    """A panel of pictures, which may be narrower than the drawings of other panels."""
+
+    def html(self) -> str:
+        width = f"flex:1 1 {38 // len(self.figures)}rem" if len(self.figures) < 3 else "flex:1 1 10.5rem"
+        return super().html().replace("<div><svg", f'<div style="{width}"><svg')
