@@ -218,7 +218,7 @@ var DescentZoom = (() => {
       let { x, y, w } = next;
       if (!windows.has(keyOf(next))) {
         if (w < trainer.limit) {
-          message.textContent = `No deeper than ${power(trainer.limit)} decades: there ${trainer.dtype} has no more than eight numbers between neighbouring points, and rounding draws the picture.`
+          message.textContent = `No deeper than ${power(trainer.limit)} decades: there ${trainer.dtype} has hardly more than eight numbers between neighbouring points, and rounding would draw the picture.`
             + (trainer.dtype === "float32" ? " In a notebook, float64 goes on." : "");
           if (now.w <= trainer.limit * (1 + 1e-9)) return;
           w = trainer.limit;
