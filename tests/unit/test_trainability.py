@@ -7,7 +7,7 @@ import torch
 from descent.seeding import generator
 from descent.sweep import sweep
 from descent.trainability import (
-    TAIL, Window, border_point, converged, cubic_orbit, linear_threshold, linearized, network, scalar_fate, survey,
+    EARLY, TAIL, Window, border_point, converged, cubic_orbit, linear_threshold, linearized, network, scalar_fate, survey,
 )  # fmt: skip
 
 WINDOW = Window(100.0, 50.0, 2.0)
@@ -39,7 +39,7 @@ def test_the_network_is_the_papers():
 
 def test_survey_trains_the_grid_and_converged_reads_it():
     ds = survey(network(0), WINDOW, 5, 0, steps=60)
-    assert ds.step.values.tolist() == [0, 20, *range(40, 61)] and ds.loss.dims == ("lr", "readout_lr", "seed", "step")
+    assert ds.step.values.tolist() == [0, *EARLY, 20, *range(40, 61)] and ds.loss.dims == ("lr", "readout_lr", "seed", "step")
     loss = ds.loss.values
     expected = loss[..., -TAIL:].mean(-1) < loss[..., 0]
     np.testing.assert_array_equal(converged(ds).values, expected)
