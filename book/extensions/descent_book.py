@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 
 from descent import quantities
 from descent.explore import static_assets
+from descent.zoom import static_assets as zoom_assets
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,7 +38,7 @@ def write_assets(app: Sphinx) -> None:
     """Write the files made from the library: the palette, and the slider figure's code."""
     folder = Path(app.doctreedir).parent / "generated"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"quantities.css": quantities.css(), **static_assets()}.items():
+    for name, text in {"quantities.css": quantities.css(), **static_assets(), **zoom_assets()}.items():
         (folder / name).write_text(text, encoding="utf-8")
         if name.endswith(".css"):
             app.add_css_file(name, priority=600)
@@ -55,10 +56,10 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict, doct
 
     # Entries of a bibliography have a role of their own, which is not allowed in a list.
     context["body"] = context.get("body", "").replace('<div role="list" class="citation-list">', '<div class="citation-list">')
-    if "descent-explorer" in context["body"]:
-        for name in static_assets():
-            if name.endswith(".js"):
-                app.add_js_file(name, loading_method="defer")
+    figures = {"descent-explorer": static_assets(), "descent-zoom": static_assets() | zoom_assets()}  # the map trains with the sliders' code
+    scripts = {name: None for figure, assets in figures.items() if figure in context["body"] for name in assets if name.endswith(".js")}
+    for name in scripts:
+        app.add_js_file(name, loading_method="defer")
     for kind in ("script_files", "css_files"):
         context[kind] = [asset for asset in context[kind] if used(asset)]
 

@@ -102,6 +102,8 @@ QUANTITIES = {
     "variance": Quantity("mean square distance from the minimum", "E w²", r"\mathbb{E}\,w^2", role="noise", scale="log"),
     "path_length": Quantity("path length", "∫‖dw‖", r"\int\|dw\|", role="distance"),
     "generalization_gap": Quantity("population loss − training loss", role="loss"),
+    "dimension": Quantity("box-counting dimension", "D", "D", role="divergence"),
+    "squares": Quantity("mixed squares", "N", "N", role="divergence", scale="log"),
     "envelope_gradient": Quantity("gradient norm of the Moreau envelope", "‖∇Lₜ‖", r"\|\nabla L_t\|", role="gradient", scale="log"),
 }
 

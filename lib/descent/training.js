@@ -132,6 +132,87 @@ var DescentTraining = (() => {
     };
   }
 
+  /** Trains many settings on several workers. `unpack` gives the package; `failed(message)` is called where they cannot go on.
+   * `train(settings, got, over)` calls `got(place in settings, run)` as runs come in and `over(ms)` at the end; what was under
+   * way before is given up. */
+  function makePool(unpack, failed) {
+    const SHARE = 64; // settings that a worker is given at a time
+    const size = Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1));
+    let workers = null, description = null, task = null, serial = 0;
+
+    function start() {
+      if (workers) return;
+      workers = [];
+      try {
+        const content = unpack();
+        description = content.description;
+        const address = URL.createObjectURL(new Blob([content.worker], { type: "text/javascript" }));
+        for (let i = 0; i < size; i++) {
+          const one = { worker: new Worker(address), ready: false, part: null };
+          one.worker.onmessage = ({ data }) => receive(one, data);
+          one.worker.onerror = (event) => stop(event.message);
+          one.worker.postMessage({ type: "load", package: content });
+          workers.push(one);
+        }
+      } catch (error) {
+        stop(error.message);
+      }
+    }
+
+    function stop(message) {
+      for (const { worker } of workers || []) worker.terminate();
+      workers = []; // there is no second attempt
+      task = null;
+      if (message !== undefined) failed(message);
+    }
+
+    function receive(one, data) {
+      if (data.type === "error") return stop(data.message);
+      if (data.type === "ready") one.ready = true;
+      else if (!one.part || data.id !== one.part.id) return; // of a task that was given up
+      else if (data.type === "runs") for (const run of data.runs) task.got(one.part.first + one.part.done++, run);
+      else if (data.type === "done" || data.type === "cancelled") one.part = null;
+      if (!one.part) hand(one);
+    }
+
+    /** Gives a worker its next share; the last one that is done ends the task. */
+    function hand(one) {
+      if (!task || !one.ready) return;
+      if (task.next < task.settings.length) {
+        one.part = { id: ++serial, first: task.next, done: 0 };
+        task.next += SHARE;
+        one.worker.postMessage({ type: "several", id: one.part.id, settings: task.settings.slice(one.part.first, task.next) });
+      } else if (workers.every(({ part }) => !part)) {
+        const { over, began } = task;
+        task = null;
+        over(performance.now() - began);
+      }
+    }
+
+    function cancel() {
+      task = null;
+      for (const one of workers || []) {
+        if (one.part) one.worker.postMessage({ type: "cancel" });
+        one.part = null;
+      }
+    }
+
+    return {
+      size,
+      start,
+      stop: () => stop(),
+      cancel,
+      train(settings, got, over) {
+        start();
+        cancel();
+        if (!workers.length) return;
+        task = { settings, got, over, next: 0, began: performance.now() };
+        workers.forEach(hand);
+      },
+      get description() { return description; },
+    };
+  }
+
   // ---- links and files ----------------------------------------------------------------------
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -204,5 +285,5 @@ var DescentTraining = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  return { available, makeTrainer, writeHash, readHash, csv, standalone, download };
+  return { available, makeTrainer, makePool, writeHash, readHash, csv, standalone, download };
 })();

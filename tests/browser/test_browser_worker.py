@@ -173,3 +173,27 @@ def test_random_settings_never_fail(digits, open_package):
     }""")
     assert set(answers) == {"cancelled", "error"}
     assert page.evaluate("s => train('x', s)", SETTING)["type"] == "done"
+
+
+def test_several_settings_are_those_one_by_one(digits, open_package):
+    page = open_package(digits)
+    settings = [SETTING, SETTING | {"lr": 0.15}, SETTING | {"batch_size": 8}]
+    alone = [page.evaluate("s => train(1, s)", s) for s in settings]
+    done = page.evaluate("s => ask({type: 'several', id: 9, settings: s})", settings)
+    assert done["type"] == "done" and done["ms"] > 0 and "curves" not in done
+    runs = page.evaluate("messages.filter((m) => m.type === 'runs').flatMap((m) => m.runs).map(plain)")
+    assert [(r["curves"], r["step"]) for r in runs] == [(a["curves"], a["step"]) for a in alone]
+    assert page.evaluate("messages.some((m) => m.type === 'progress' && m.id === 9)") is False
+
+
+def test_several_settings_can_be_cancelled_and_bad_ones_are_refused(digits, open_package):
+    page = open_package(digits)
+    page.evaluate("s => { worker.postMessage({type: 'several', id: 1, settings: Array(50).fill(s)}); worker.postMessage({type: 'cancel'}); }", SETTING)
+    page.wait_for_function("messages.some(m => m.type === 'cancelled')")
+    before = page.evaluate("messages.length")
+    page.wait_for_timeout(300)
+    assert page.evaluate("messages.length") == before
+    for bad in ("[]", "null", "[s, {...s, lr: -1}]", "[{...s, lr: NaN}]"):
+        answer = page.evaluate(f"s => ask({{type: 'several', id: 2, settings: {bad}}}, ['done', 'error'])", SETTING)
+        assert answer["type"] == "error" and answer["id"] == 2, bad
+    assert page.evaluate("s => train(8, s)", SETTING)["type"] == "done", "the worker goes on"

@@ -1,8 +1,10 @@
 // Trains networks in the reader's browser: runs the module of a package (see descent.browser) in a Web Worker.
 //
-// page -> worker: {type: "load", package}, {type: "train", id, setting}, {type: "cancel"}
+// page -> worker: {type: "load", package}, {type: "train", id, setting}, {type: "several", id, settings}, {type: "cancel"}
 // worker -> page: {type: "ready", ms}, {type: "progress", id, step, curves}, {type: "done", id, step, ms, curves, diverged_at},
 //                 {type: "cancelled", id}, {type: "error", id, message}
+// Of several settings, trained one after another, progress is {type: "runs", id, runs}, each run {step, curves, diverged_at},
+// in their order, those that came before left out; the end is {type: "done", id, ms}.
 "use strict";
 {
   const WORK = 10; // milliseconds of work between looks at the queue of messages
@@ -10,6 +12,7 @@
 
   let loaded = null; // {description, exports, variable}
   let training = null; // the run under way
+  let several = null; // the settings that are trained one after another: {settings, next, runs, start, reported}
   const queue = new MessageChannel(); // a message to oneself comes after those that wait, and without setTimeout's delay
 
   const unpacked = async (text) => {
@@ -63,20 +66,33 @@
   }
 
   function train(id, setting) {
-    if (!loaded) throw new Error("no package is loaded");
     cancel();
+    begin(id, setting);
+    work();
+  }
+
+  function trainSeveral(id, settings) {
+    cancel();
+    if (!Array.isArray(settings) || !settings.length) throw new RangeError(`settings=${settings}; give a list of one or more`);
+    const start = performance.now();
+    several = { settings, next: 1, runs: [], start, reported: start };
+    begin(id, settings[0]);
+    work();
+  }
+
+  function begin(id, setting) {
+    if (!loaded) throw new Error("no package is loaded");
     write(setting);
     const { record, record_steps, seeds } = loaded.description;
     const curves = Object.fromEntries(record.map((name) => [name, new Float32Array(seeds * record_steps.length).fill(NaN)]));
     const start = performance.now();
     training = { id, step: 0, column: 0, curves, start, reported: start };
     loaded.exports.begin();
-    work();
   }
 
   function cancel() {
     if (training) postMessage({ type: "cancelled", id: training.id });
-    training = null;
+    training = several = null;
   }
 
   function measure() {
@@ -105,26 +121,46 @@
     const { id, step, curves, start } = training;
     const now = performance.now();
     if (over) {
+      const run = { step, curves, diverged_at: Array.from(diverged) };
       training = null;
-      postMessage({ type: "done", id, step, ms: now - start, curves, diverged_at: Array.from(diverged) });
+      if (several) return another(id, run, now);
+      postMessage({ type: "done", id, ms: now - start, ...run });
       return;
     }
-    if (now - training.reported >= REPORT) {
+    if (!several && now - training.reported >= REPORT) {
       training.reported = now;
       postMessage({ type: "progress", id, step, curves });
     }
     queue.port2.postMessage(null);
   }
 
+  // Of several settings one is done: go on to the next.
+  function another(id, run, now) {
+    const { settings, runs } = several, over = several.next === settings.length;
+    runs.push(run);
+    if (over || now - several.reported >= REPORT) {
+      several.reported = now;
+      postMessage({ type: "runs", id, runs: runs.splice(0) });
+    }
+    if (over) {
+      postMessage({ type: "done", id, ms: now - several.start });
+      several = null;
+    } else {
+      begin(id, settings[several.next++]);
+      queue.port2.postMessage(null); // a message that waits comes first
+    }
+  }
+
   const handlers = {
     load: ({ package: content }) => load(content),
     train: ({ id, setting }) => train(id, setting),
+    several: ({ id, settings }) => trainSeveral(id, settings),
     cancel,
   };
 
   const guarded = (id, action) =>
     new Promise((resolve) => resolve(action())).catch((error) => {
-      training = null;
+      training = several = null;
       postMessage({ type: "error", id, message: error.message });
     });
 

@@ -1,0 +1,110 @@
+"""The plane of two learning rates: windows, verdicts, and its two solvable models."""
+
+import numpy as np
+import pytest
+import torch
+
+from descent.seeding import generator
+from descent.sweep import sweep
+from descent.trainability import (
+    EARLY, TAIL, Window, border_point, converged, cubic_orbit, linear_threshold, linearized, network, scalar_fate, survey,
+)  # fmt: skip
+
+WINDOW = Window(100.0, 50.0, 2.0)
+
+
+def test_a_window_has_its_decades():
+    lr, readout_lr = WINDOW.rates(5)
+    np.testing.assert_allclose(lr, [10, 10**1.5, 100, 10**2.5, 1000])
+    np.testing.assert_allclose(readout_lr, lr / 2)
+    corner = WINDOW.at(0, 1, 0.1)
+    assert (corner.lr, corner.readout_lr, corner.decades) == (pytest.approx(10), pytest.approx(500), 0.1)
+
+
+@pytest.mark.parametrize("change", [{"lr": 0}, {"readout_lr": -1}, {"decades": np.nan}, {"lr": np.inf}])
+def test_bad_windows_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Window(**({"lr": 1.0, "readout_lr": 1.0, "decades": 1.0} | change))
+
+
+def test_the_network_is_the_papers():
+    """f(x) = v g(√(2/n) W x) / n on standard Gaussian inputs, where the library's inputs carry the √2."""
+    task = network(3)
+    params = task.model.init(generator(0, "init"), 1.0)
+    x, W, v = task.data.x.double(), params["W0"].double(), params["W1"].double()
+    expected = v @ torch.tanh((2 / 16) ** 0.5 * W @ (x / 2**0.5).T) / 16
+    torch.testing.assert_close(task.model.apply({k: p.double() for k, p in params.items()}, x.T), expected)
+    assert task.parameters == 272 and len(task.data) == 16
+
+
+def test_survey_trains_the_grid_and_converged_reads_it():
+    ds = survey(network(0), WINDOW, 5, 0, steps=60)
+    assert ds.step.values.tolist() == [0, *EARLY, 20, *range(40, 61)] and ds.loss.dims == ("lr", "readout_lr", "seed", "step")
+    loss = ds.loss.values
+    expected = loss[..., -TAIL:].mean(-1) < loss[..., 0]
+    np.testing.assert_array_equal(converged(ds).values, expected)
+    assert not converged(ds).values[np.isfinite(ds.diverged_at.values)].any() and 0 < expected.mean() < 1
+
+
+def test_the_border_point_is_on_the_border():
+    up = np.add.outer(np.zeros(21), np.arange(21)) < 8
+    assert border_point(up, 0.3) == pytest.approx(7.5 / 20)
+    with pytest.raises(ValueError, match="no border"):
+        border_point(np.ones((9, 9), bool), 0.5)
+
+
+def test_the_linearization_is_the_networks_first_order():
+    """Its output is f(x; w0) + J dw: compared with a finite difference of the network."""
+    task = network(1)
+    params = {k: p.double() for k, p in task.model.init(generator(1, "init"), 1.0).items()}
+    x = task.part("train", dtype=torch.float64).x
+    linear = linearized(task, 1)
+    step = {k: 1e-5 * torch.randn(p.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) for k, p in params.items()}
+    moved = task.model.apply({k: p + step[k] for k, p in params.items()}, x) - task.model.apply(params, x)
+    flat = {"a": step["W0"].flatten(), "b": step["W1"].flatten()}
+    found = linear.model.apply(flat, linear.data.x.double().T)
+    torch.testing.assert_close(found, moved, rtol=1e-3, atol=1e-10)
+    torch.testing.assert_close(linear.data.y.double(), task.data.y.double() - task.model.apply(params, x).T, rtol=1e-5, atol=1e-6)
+
+
+def test_the_linear_threshold_is_where_the_eigenvalue_is_two():
+    task = network(2)
+    linear = linearized(task, 2)
+    x = linear.data.x.double()
+    first, last = (part @ part.T / 16 for part in (x[:, :256], x[:, 256:]))
+    lr = np.array([0.1, 10.0, 100.0])
+    edge = linear_threshold(task, 2, lr)
+    for rate, readout in zip(lr, edge):
+        assert torch.linalg.eigvalsh(rate * first + readout * last)[-1].item() == pytest.approx(2, rel=1e-4)
+    assert np.isnan(linear_threshold(task, 2, 2.1 / torch.linalg.eigvalsh(first)[-1].item()))
+    runs = sweep(linear, lr=lr.tolist(), readout_lr=[0.97 * edge[0], 1.03 * edge[0]], seed=0, steps=800, record_every=[0, 800], cache=False)
+    assert runs.loss.isel(lr=0, readout_lr=0, seed=0, step=-1) < runs.loss.isel(lr=0, readout_lr=0, seed=0, step=0)
+    assert not runs.loss.isel(lr=0, readout_lr=1, seed=0, step=-1) < runs.loss.isel(lr=0, readout_lr=1, seed=0, step=0)
+
+
+def test_the_cubic_map_triples_the_angle():
+    angle = np.linspace(0.1, 1.4, 7)
+    orbit = cubic_orbit(np.sqrt(2) * np.cos(angle), 2.0, 6)
+    for t in range(7):
+        np.testing.assert_allclose(orbit[t], (-1) ** t * np.sqrt(2) * np.cos(3**t * angle), atol=1e-9)
+
+
+def test_the_cubic_map_is_the_scalar_network_on_its_diagonal():
+    fate = scalar_fate(Window(1.0, 1.0, 1.0), 9, start=(0.4, 0.4), steps=100)
+    for k, lr in enumerate(fate.lr.values):
+        w = cubic_orbit(0.4, lr, 100)
+        if np.isfinite(w).all():
+            assert fate.late_loss.values[k, k] == pytest.approx(((w[-TAIL:] ** 2 - 1) ** 2).mean() / 2, rel=1e-6, abs=1e-12)
+        else:
+            assert np.isfinite(fate.diverged_at.values[k, k]) and not fate.inside.values[k, k]
+
+
+def test_the_scalar_network_is_what_sweep_trains():
+    from descent import Task, data, models
+
+    fate = scalar_fate(Window(0.3, 0.3, 1.0), 5, start=(-0.5, 0.8), steps=100)
+    loss = lambda w, x: (w[..., 0, :] * w[..., 1, :] - 1).square() / 2
+    model = models.Function(loss, dim=2, start=lambda g: torch.tensor([-0.5, 0.8]))
+    lr = float(fate.lr.values[2])
+    run = sweep(Task(model, data.nothing(2), loss="output"), lr=lr, steps=100, record_every=list(range(81, 101)), dtype=torch.float64, cache=False)
+    assert fate.late_loss.values[2, 2] == pytest.approx(float(run.loss.mean()), rel=1e-9, abs=1e-15)
