@@ -162,7 +162,7 @@ def gibbs(x: np.ndarray, y: np.ndarray, penalty: float, temperature: float) -> G
 
     r = np.zeros(n)
     # the dual is at its easiest where noise keeps the network at zero
-    for t in [*np.geomspace(max(1.0, temperature), temperature, 1 + int(4 * abs(np.log10(temperature)))), temperature]:
+    for t in [*np.geomspace(max(1.0, temperature), temperature, 1 + int(2 * abs(np.log10(temperature)))), temperature]:
         for _ in range(100):
             pull, gap, p = parts(r)
             slope = units / (n * penalty)
