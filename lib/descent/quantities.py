@@ -91,6 +91,10 @@ QUANTITIES = {
     "variance": Quantity("mean square distance from the minimum", "E w²", r"\mathbb{E}\,w^2", role="noise", scale="log"),
     "path_length": Quantity("path length", "∫‖dw‖", r"\int\|dw\|", role="distance"),
     "generalization_gap": Quantity("population loss − training loss", role="loss"),
+    "share": Quantity("share of source A", "s", "s", role="distance"),
+    "view_share": Quantity("share of view A in the outputs", "s", "s", role="distance"),
+    "mode_share": Quantity("share of source A in a mode", "s", "s", role="distance"),
+    "strengths": Quantity("strength of a path", "a", "a", role="gradient"),
     "envelope_gradient": Quantity("gradient norm of the Moreau envelope", "‖∇Lₜ‖", r"\|\nabla L_t\|", role="gradient", scale="log"),
 }
 
