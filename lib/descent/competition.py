@@ -38,7 +38,7 @@ def without(*inputs: int) -> Deficit:
         raise ValueError(f"without{inputs}: name at least one input, from 0 on")
 
     def deficit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        kept = torch.ones(x.shape[-2]).index_fill(0, torch.tensor(inputs), 0.0)
+        kept = torch.tensor([0.0 if i in inputs else 1.0 for i in range(x.shape[-2])])
         return x * kept.to(x)[:, None], y
 
     return deficit
