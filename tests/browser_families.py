@@ -140,7 +140,7 @@ FAMILIES = {
     "ripples": Family(landscapes.ripples(), {"record": ["loss", "sharpness"], "steps": 100}, {"lr": 0.013}),
     "scalar network": Family(Task(models.ScalarNetwork(5), data.nothing(1), "output"), {"steps": 100}, {"lr": 0.003}),
     "pathways": Family(
-        Task(models.Pathways(3), data.sources(2), "mse", deficit=competition.without(0)), {"record": ["loss", competition.share], "steps": 200},
+        Task(models.Pathways(3), data.sources(2), "mse", deficit=competition.without(0)), {"record": ["loss", competition.share], "steps": 130},
         {"lr": 0.03, "init_scale": 1.1, "deficit_start": 20.0, "deficit_length": 90.0},
     ),
     "second-order regression": Family(
