@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from descent import Task, browser, data, landscapes, models, optimizers, schedules, sweep
+from descent import Task, browser, competition, data, landscapes, models, optimizers, schedules, sweep
 
 engine = importlib.import_module("descent.sweep")
 
@@ -139,6 +139,10 @@ FAMILIES = {
     "hyperbola": Family(landscapes.hyperbola((2.0, 0.51), noise=0.2), {}, {"lr": 0.003, "batch_size": 3}),
     "ripples": Family(landscapes.ripples(), {"record": ["loss", "sharpness"], "steps": 100}, {"lr": 0.013}),
     "scalar network": Family(Task(models.ScalarNetwork(5), data.nothing(1), "output"), {"steps": 100}, {"lr": 0.003}),
+    "pathways": Family(
+        Task(models.Pathways(3), data.sources(2), "mse", deficit=competition.without(0)), {"record": ["loss", competition.share], "steps": 130},
+        {"lr": 0.03, "init_scale": 1.1, "deficit_start": 20.0, "deficit_length": 90.0},
+    ),
     "second-order regression": Family(
         Task(models.SecondOrderRegression.random(3, 6, 0), data.targets([0.1, 0.2, 0.3]), "mse"), {"steps": 100}, {"lr": 0.01}
     ),

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from descent.models import CNN, MLP, DiagonalLinear, Model, Params
+from descent.models import CNN, MLP, DiagonalLinear, Model, Params, Pathways
 from descent.task import LOSSES, MARGIN, Task
 
 #: multiplications up to which OpenBLAS uses one thread: for two matrices, and for a vector and a matrix
@@ -274,6 +274,29 @@ class _DiagonalLinear:
         torch.mul(slope.neg_(), v, out=gradients["v"])
 
 
+class _Pathways:
+    """Chains of weights, one for each input; the derivative in a weight is the product of all others of its chain."""
+
+    def __init__(self, model: Pathways, room: Room) -> None:
+        self.depth, self.room = model.depth, room
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        w = params["w"]
+        self.x, self.below = x, self.room("below", w, *w.shape)  # products of the layers before each
+        self.below[..., 0] = 1
+        for layer in range(1, self.depth):
+            torch.mul(self.below[..., layer - 1], w[..., layer - 1], out=self.below[..., layer])
+        strength = self.below[..., -1] * w[..., -1]
+        return self.room.product("z", strength[:, None], x)
+
+    def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
+        w, above = params["w"], self.room.product("slope", d, self.x.mT)[:, 0]
+        for layer in reversed(range(self.depth)):
+            torch.mul(self.below[..., layer], above, out=gradients["w"][..., layer])
+            if layer:
+                above.mul_(w[..., layer])
+
+
 class _CNN:
     """Convolutions as matrix products: every 3 x 3 patch of the padded image becomes a column."""
 
@@ -330,7 +353,7 @@ class _CNN:
                 d = padded[:, :, 1:-1, 1:-1]
 
 
-FAMILIES = {MLP: _MLP, DiagonalLinear: _DiagonalLinear, CNN: _CNN}
+FAMILIES = {MLP: _MLP, DiagonalLinear: _DiagonalLinear, Pathways: _Pathways, CNN: _CNN}
 
 
 def written_out(model: Model) -> bool:

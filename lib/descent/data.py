@@ -270,6 +270,12 @@ def nothing(dim: int) -> Data:
     return Data("nothing", torch.zeros(1, dim), torch.zeros(1, dtype=torch.int64))
 
 
+def sources(count: int) -> Data:
+    """One example on which all sources agree, x = (1, ..., 1) with target 1, for `models.Pathways`."""
+    _numbers("sources", count=count)
+    return Data("sources", torch.ones(1, count), torch.ones(1, 1))
+
+
 def targets(values: Sequence[float]) -> Data:
     """One example whose input is zero and whose targets are `values`, for models that ignore their input."""
     y = torch.as_tensor(values, dtype=torch.float64).reshape(1, -1)

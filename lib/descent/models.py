@@ -243,6 +243,55 @@ def ScalarNetwork(depth: int, imbalance: float = 0.8, noise: float = 0.05) -> Fu
 
 
 @dataclass(frozen=True)
+class Pathways:
+    """f(x) = sum_i x_i w_i1 ... w_iL: every source x_i has a chain of L weights of its own, a deep linear network of width one.
+
+    The scalar form of the two-pathway networks of Kleinman et al. 2023 (section 3), for any number of paths.
+    The weights of a chain start equal but for factors exp(noise z) with standard normal z, and the init
+    scale multiplies each weight.
+
+    Attributes:
+        depth: L.
+        paths: number of sources.
+        product: about what the product of a chain is at init scale one.
+        noise: standard deviation of the logarithm of an initial weight.
+
+    Raises:
+        ValueError: no path, no layer, a product that is not positive, a negative noise.
+    """
+
+    depth: int
+    paths: int = 2
+    product: float = 0.1
+    noise: float = 0.005
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or self.paths < 1 or not self.product > 0 or not self.noise >= 0:
+            raise ValueError(
+                f"depth={self.depth} and paths={self.paths} must be at least 1, product={self.product} positive, "
+                f"noise={self.noise} not negative"
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.paths,)
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        drawn = (self.noise * generator.normal(self.paths, self.depth)).exp()
+        return {"w": _scaled(self.product ** (1 / self.depth) * drawn, scale)}
+
+    def strengths(self, params: Params) -> Tensor:
+        """w_i1 ... w_iL of each path, (*net, paths)."""
+        strength = params["w"][..., 0]
+        for layer in range(1, self.depth):
+            strength = strength * params["w"][..., layer]
+        return strength
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        return self.strengths(params).unsqueeze(-2) @ x
+
+
+@dataclass(frozen=True)
 class DiagonalLinear:
     """f(x) = beta . x with beta = u^depth - v^depth, elementwise (Woodworth et al. 2020, eq. 3).
 
@@ -371,6 +420,55 @@ class MLP:
         x = x - x.mean(-1, keepdim=True)
         x = params[f"g{i}"] * x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
         return x if bias is None else x + bias
+
+
+@dataclass(frozen=True)
+class Branches:
+    """f(x) = f_1(x_1) + f_2(x_2) + ...: equal fully connected networks side by side, each with inputs and weights of its own.
+
+    The multi-pathway networks of Kleinman et al. 2023. Parameters are named "branch.layer".
+
+    Attributes:
+        widths: of one branch, as in `MLP`; the inputs of the whole are those of all branches in turn.
+        count: number of branches.
+        activation, bias: as in `MLP`.
+
+    Raises:
+        ValueError: no branch; widths or activation as in `MLP`.
+    """
+
+    widths: tuple[int, ...]
+    count: int = 2
+    activation: str = "tanh"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", _widths(self.widths))
+        _activation(self.activation)
+        if self.count < 1:
+            raise ValueError(f"count={self.count}: a network needs at least one branch")
+
+    @property
+    def branch(self) -> MLP:
+        return MLP(self.widths, self.activation, bias=self.bias)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.count * self.widths[0],)
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        return {f"{i}.{name}": p for i in range(self.count) for name, p in self.branch.init(generator, scale).items()}
+
+    def contributions(self, params: Params, x: Tensor) -> list[Tensor]:
+        """f_1(x_1), f_2(x_2), ..., each (*net, outputs, samples)."""
+        branch, n, results = self.branch, self.widths[0], []
+        for i in range(self.count):
+            own = {name.partition(".")[2]: p for name, p in params.items() if name.startswith(f"{i}.")}
+            results.append(branch.apply(own, x[..., i * n : (i + 1) * n, :]))
+        return results
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        return sum(self.contributions(params, x))
 
 
 def DeepLinear(widths: tuple[int, ...], bias: bool = False) -> MLP:

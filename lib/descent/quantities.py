@@ -104,6 +104,10 @@ QUANTITIES = {
     "generalization_gap": Quantity("population loss − training loss", role="loss"),
     "dimension": Quantity("box-counting dimension", "D", "D", role="divergence"),
     "squares": Quantity("mixed squares", "N", "N", role="divergence", scale="log"),
+    "share": Quantity("share of source A", "s", "s", role="distance"),
+    "view_share": Quantity("share of view A in the outputs", "s", "s", role="distance"),
+    "mode_share": Quantity("share of source A in a mode", "s", "s", role="distance"),
+    "strengths": Quantity("strength of a path", "a", "a", role="gradient"),
     "envelope_gradient": Quantity("gradient norm of the Moreau envelope", "‖∇Lₜ‖", r"\|\nabla L_t\|", role="gradient", scale="log"),
 }
 

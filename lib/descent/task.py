@@ -206,7 +206,8 @@ class Task:
             t = h.step - 1
             during, changed = (t >= h.deficit_start) & (t < h.deficit_start + h.deficit_length), self.deficit(x, y)
             dims = len(self.model.input_shape) + 1, 1 + y.is_floating_point()
-            x, y = (torch.where(during.reshape(-1, *[1] * d), a, b) for d, a, b in zip(dims, changed, (x, y)))
+            # what the deficit hands through is not copied for every network
+            x, y = (b if a is b else torch.where(during.reshape(-1, *[1] * d), a, b) for d, a, b in zip(dims, changed, (x, y)))
         if "label_noise" in h.uses:
             outputs, n = y.shape[-2:]
             drawn = noise(h, "labels", outputs * n).unflatten(1, (outputs, n))

@@ -35,6 +35,7 @@ def mlp_tasks():
 
 TASKS = dict(mlp_tasks())
 TASKS |= {f"diagonal-{depth}": Task(models.DiagonalLinear(9, depth), regression(9), "mse") for depth in (1, 2, 3)}
+TASKS |= {f"pathways-{depth}": Task(models.Pathways(depth, 3, noise=0.5), regression(3), "mse") for depth in (1, 2, 4)}
 TASKS |= {
     "cnn": Task(models.CNN(channels=(3, 4)), data.digits(20)),
     "cnn-odd": Task(models.CNN((2, 7, 5), channels=(3, 2), outputs=3), regression(70, 3), "mse"),
