@@ -4,8 +4,8 @@ beta = u^2 - v^2 in d dimensions starts from u = v = init scale and learns y = x
 standard normal examples, one a step, with the learning rate c / d; of the d true coefficients a share
 `sparsity` is +-1 and the others are 0. As d grows with the time t = steps / d held fixed, every
 coordinate follows a stochastic differential equation of its own, and all of them meet only in the
-risk per coordinate R = |beta - beta*|^2 / 2d, which becomes deterministic (the setting of García
-Malaxechebarría et al. 2026, for identity covariance). With xi = log(u / v) and a = sqrt(u v),
+risk per coordinate R = |beta - beta*|^2 / 2d, which becomes deterministic (García Malaxechebarría et
+al. 2026 prove limits of this kind; the chapter "diagonal-networks" derives this one). With xi = log(u / v) and a = sqrt(u v),
 
     beta = 2 a^2 sinh(xi),   d log(a) / dt = -4 c^2 R,
     d xi = -4 c (beta - beta*) dt + 4 c sqrt(2 R) dB.
