@@ -321,8 +321,9 @@ def hyperbolic_entropy(beta: ArrayLike, scale: ArrayLike) -> Array:
     """sum_i beta_i asinh(beta_i / 2 scale_i^2) - sqrt(beta_i^2 + 4 scale_i^4) + 2 scale_i^2, over the last axis.
 
     What gradient flow of a diagonal linear network u^2 - v^2 from u = v = scale keeps smallest among
-    the interpolators (Woodworth et al. 2020, theorem 1; theirs times scale^2). Its gradient is asinh(beta / 2 scale^2): for a large scale it is |beta|^2 / 4 scale^2, for a small
-    one |beta|_1 log(1 / scale^2) to leading order. Zero at beta = 0.
+    the interpolators (Woodworth et al. 2020, theorem 1; theirs times scale^2). Its gradient is
+    asinh(beta / 2 scale^2): for a large scale it is |beta|^2 / 4 scale^2, for a small one
+    |beta|_1 log(1 / scale^2) to leading order. Zero at beta = 0.
     """
     beta, scale = _arrays(beta, scale)
     s = 2 * scale**2
