@@ -33,6 +33,7 @@ class Data:
         x_val, y_val, x_test, y_test: the other parts; None if there are none.
         law: `(generator, n) -> (x, y)` draws n further training examples, in at most 16 draws, for
             sweeps that show each example once; None if there is no more than what is here.
+        truth: (features,) the weights of a linear law, None if the law is another or not known.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Data:
     x_test: Tensor | None = None
     y_test: Tensor | None = None
     law: Callable[[Generator, int], tuple[Tensor, Tensor]] | None = None
+    truth: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -328,7 +330,7 @@ def linear_regression(
     x = g.normal(n + test, len(spectrum)).double() * spectrum.sqrt()
     y = x @ truth
     y[:n] += noise * g.normal(n).double()
-    return replace(_cut("linear_regression", x, y[:, None], n), law=_linear(truth, spectrum.sqrt(), noise))
+    return replace(_cut("linear_regression", x, y[:, None], n), law=_linear(truth, spectrum.sqrt(), noise), truth=truth)
 
 
 def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:
@@ -342,7 +344,7 @@ def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: 
     x = g.normal(n + test, dim)
     y = x @ truth
     y[:n] += noise * g.normal(n)
-    return replace(_cut("sparse_regression", x, y[:, None], n), law=_linear(truth, torch.ones(dim), noise))
+    return replace(_cut("sparse_regression", x, y[:, None], n), law=_linear(truth, torch.ones(dim), noise), truth=truth)
 
 
 def _linear(truth: Tensor, deviations: Tensor, noise: float) -> Callable[[Generator, int], tuple[Tensor, Tensor]]:

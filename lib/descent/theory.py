@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 from scipy.special import expit, hyp2f1
 
 Array = NDArray[np.float64]
@@ -549,3 +550,82 @@ def gradient_sizes(q: ArrayLike, weight: ArrayLike, width: int, layers: int, bia
     chi = np.stack([susceptibility(forth[..., l], weight, bias, activation) for l in range(layers)], -1)
     back = np.concatenate([np.cumprod(chi[..., ::-1], -1)[..., ::-1], np.ones_like(chi[..., :1])], -1)
     return np.sqrt(width * (forth - bias[..., None] ** 2) / weight[..., None] ** 2 * back)
+# -- which interpolator: smallest hyperbolic entropy, l1 norm, l2 norm -------------------
+
+
+def hyperbolic_entropy(beta: ArrayLike, scale: ArrayLike) -> Array:
+    """sum_i beta_i asinh(beta_i / 2 scale_i^2) - sqrt(beta_i^2 + 4 scale_i^4) + 2 scale_i^2, over the last axis.
+
+    What gradient flow of a diagonal linear network u^2 - v^2 from u = v = scale keeps smallest among
+    the interpolators (Woodworth et al. 2020, theorem 1; theirs times scale^2). Its gradient is
+    asinh(beta / 2 scale^2): for a large scale it is |beta|^2 / 4 scale^2, for a small one
+    |beta|_1 log(1 / scale^2) to leading order. Zero at beta = 0.
+    """
+    beta, scale = _arrays(beta, scale)
+    s = 2 * scale**2
+    # sqrt(beta^2 + s^2) - s without the rounding error of the difference
+    return (beta * np.arcsinh(beta / s) - beta**2 / (np.hypot(beta, s) + s)).sum(-1)
+
+
+def min_hyperbolic_entropy(x: ArrayLike, y: ArrayLike, scale: ArrayLike) -> Array:
+    """The interpolator x beta = y of smallest hyperbolic entropy, (dim,).
+
+    Stationarity says beta = 2 scale^2 sinh(x^T nu) with one multiplier per example, which x beta = y
+    determines: the gradient of the convex dual sum_i 2 scale_i^2 cosh((x^T nu)_i) - nu . y is zero.
+    We follow this root from scales so large that the dual is a parabola down to those asked for; nu is
+    nearly linear in their logarithm, and is extrapolated from one to the next.
+
+    Args:
+        x: inputs (n, dim) of full row rank, n <= dim.
+        y: targets (n,) or (n, 1).
+        scale: positive, one number or one per coordinate (dim,).
+
+    Raises:
+        ValueError: shapes that do not fit, or a scale that is not positive.
+        RuntimeError: the targets are missed by more than 1e-8 of the largest.
+    """
+    x, y = _underdetermined(x, y)
+    scale = np.broadcast_to(np.asarray(scale, dtype=float), x.shape[1:])
+    if not (scale > 0).all():
+        raise ValueError(f"scale={scale.min()} must be positive")
+    q, r = np.linalg.qr(x.T)  # q^T beta = r^-T y says the same with orthonormal rows
+    t = np.linalg.solve(r.T, y)
+    largest = max(1.0, 2 * np.sqrt(np.abs(t).max()) / scale.min())
+    factors = np.geomspace(largest, 1.0, 2 + int(2 * np.log(largest)))
+    nu, step = np.linalg.solve(q.T * (2 * (largest * scale) ** 2) @ q, t), 0.0
+    for s in 2 * (factors[:, None] * scale) ** 2:
+        miss, slope = lambda nu: q.T @ (s * np.sinh(q @ nu)) - t, lambda nu: (q.T * (s * np.cosh(q @ nu))) @ q  # noqa: B023
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = optimize.root(miss, nu + step, jac=slope, tol=1e-14).x
+        step, nu = found - nu, found
+    beta = 2 * scale**2 * np.sinh(q @ nu)
+    missed = np.abs(x @ beta - y).max() / np.abs(y).max()
+    if not missed <= 1e-8:
+        raise RuntimeError(f"the targets are missed by {missed:.1e} of the largest at scale {scale.min():.1e}")
+    return beta
+
+
+def min_l1(x: ArrayLike, y: ArrayLike) -> Array:
+    """The interpolator x beta = y of smallest sum_i |beta_i|, (dim,), by linear programming (basis pursuit: Chen et al. 1998).
+
+    beta = p - m with p, m >= 0 and the sum of both smallest. Raises ValueError as `min_hyperbolic_entropy` does.
+    """
+    x, y = _underdetermined(x, y)
+    found = optimize.linprog(np.ones(2 * x.shape[1]), A_eq=np.hstack([x, -x]), b_eq=y, method="highs")
+    return found.x[: x.shape[1]] - found.x[x.shape[1] :]
+
+
+def min_l2(x: ArrayLike, y: ArrayLike) -> Array:
+    """The interpolator x beta = y of smallest |beta|^2, (dim,): x^T (x x^T)^-1 y. Raises ValueError as `min_hyperbolic_entropy` does."""
+    x, y = _underdetermined(x, y)
+    return np.linalg.lstsq(x, y, rcond=None)[0]
+
+
+def _underdetermined(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """x (n, dim) and y (n,) of a linear system with at most as many equations as unknowns."""
+    x, y = _arrays(x, y)
+    if x.ndim != 2 or y.shape not in ((len(x),), (len(x), 1)):
+        raise ValueError(f"x of shape {x.shape} and y of shape {y.shape}; give (n, dim) and (n,) or (n, 1)")
+    if np.linalg.matrix_rank(x) < len(x):
+        raise ValueError(f"the {len(x)} rows of x {x.shape} are not linearly independent: there may be no interpolator")
+    return x, y.reshape(-1)

@@ -102,4 +102,4 @@ def register(made: Probe) -> Probe:
     return made
 
 
-from descent.probes import curvature, device, features, landscape, noise, propagation, training  # noqa: E402, F401  (they register their probes)
+from descent.probes import curvature, device, features, landscape, noise, propagation, sparse, training  # noqa: E402, F401  (they register their probes)
