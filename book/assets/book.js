@@ -10,7 +10,7 @@
 
   // Whatever scrolls sideways can be reached and scrolled with the keyboard.
   const reachable = () => {
-    for (const box of document.querySelectorAll(".bd-article pre, .bd-article div.math, .pst-scrollable-table-container")) {
+    for (const box of document.querySelectorAll(".bd-article pre, .bd-article div.math, .bd-article mjx-container, .pst-scrollable-table-container")) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     }
   };
@@ -39,5 +39,6 @@
   };
 
   ledger();
-  window.addEventListener("load", reachable);
+  // formulas have their width once they are set
+  window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachable));
 })();

@@ -183,7 +183,8 @@ def facts_line(words: int, notebook: Notebook | None = None) -> list[str]:
     if notebook.claims:
         held = [c for c in notebook.claims if reproduced(c)]
         papers = {paper for claim in held for paper in claim.papers}
-        facts.append(f"{len(held)} of {count(len(notebook.claims), 'claim')} reproduced, from {count(len(papers), 'paper')}")
+        source = f", from {count(len(papers), 'paper')}" if papers else ""
+        facts.append(f"{len(held)} of {count(len(notebook.claims), 'claim')} reproduced{source}")
     return facts
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from descent.models import CNN, MLP, DiagonalLinear, Model, Params, Pathways
+from descent.models import CNN, MLP, DiagonalLinear, LazyMLP, Model, Params, Pathways, StartedMLP
 from descent.task import LOSSES, MARGIN, Task
 
 #: multiplications up to which OpenBLAS uses one thread: for two matrices, and for a vector and a matrix
@@ -255,6 +255,25 @@ class _MLP:
                     d.addcmul_(bends[i - 1], sums[i - 1])
 
 
+class _LazyMLP:
+    """The gradient of a `LazyMLP` written out: the derivative of f in u is that of h at w = u / a."""
+
+    def __init__(self, model: LazyMLP, room: Room) -> None:
+        self.room, self.now, self.start = room, _MLP(model, Room()), _MLP(model, Room())
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        scale = params["output_scale"]
+        over = {n: torch.div(p, scale, out=self.room(n, p, *p.shape)) for n, p in params.items() if n != "output_scale"}
+        self.w = {n: p for n, p in over.items() if f"{n}_start" in params}
+        start = self.start.forward({n: over[f"{n}_start"] for n in self.w}, x)
+        return scale * (self.now.forward(self.w, x) - start)
+
+    def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
+        self.now.backward(self.w, d, gradients)
+        for name in gradients.keys() - self.w.keys():
+            gradients[name].zero_()
+
+
 class _DiagonalLinear:
     """beta = u^depth - v^depth, output beta . x."""
 
@@ -353,7 +372,7 @@ class _CNN:
                 d = padded[:, :, 1:-1, 1:-1]
 
 
-FAMILIES = {MLP: _MLP, DiagonalLinear: _DiagonalLinear, Pathways: _Pathways, CNN: _CNN}
+FAMILIES = {MLP: _MLP, StartedMLP: _MLP, LazyMLP: _LazyMLP, DiagonalLinear: _DiagonalLinear, Pathways: _Pathways, CNN: _CNN}
 
 
 def written_out(model: Model) -> bool:

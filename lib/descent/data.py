@@ -89,34 +89,17 @@ def digits(train: int = 1000, val: int = 0, test: int | None = None, seed: int =
     return _standardized(whole)
 
 
-def parity(data: Data) -> Data:
-    """The same inputs with two classes as real targets (n, 1): -1 for the even labels, 1 for the odd ones.
+def parity(data: Data, signs: bool = False) -> Data:
+    """Even classes against odd ones: labels 0 and 1, or with `signs` targets -1 and 1, (n, 1)."""
 
-    Raises:
-        ValueError: the targets are not class labels.
-    """
+    def change(y: Tensor | None) -> Tensor | None:
+        if y is None:
+            return None
+        return (2.0 * (y % 2) - 1)[:, None] if signs else y % 2
+
     if data.classes is None:
-        raise ValueError(f"parity needs class labels; the data {data.name!r} has real targets")
-    signs = [None if y is None else (2.0 * (y % 2) - 1)[:, None] for y in (data.y, data.y_val, data.y_test)]
-    return Data(f"parity of {data.name}", data.x, signs[0], data.x_val, signs[1], data.x_test, signs[2])
-
-
-def digit_pair(positive: int = 0, negative: int = 1) -> Data:
-    """All `digits` of two classes: inputs (n, 64) centred over both and of unit norm, targets (n, 1) of +1 and -1.
-
-    Raises:
-        ValueError: the classes are not two different digits.
-    """
-    from sklearn.datasets import load_digits
-
-    if positive == negative or not {positive, negative} <= set(range(10)):
-        raise ValueError(f"digit_pair: give two different digits from 0 to 9, not {positive!r} and {negative!r}")
-    bunch = load_digits()
-    chosen = (bunch.target == positive) | (bunch.target == negative)
-    x = torch.tensor(bunch.data[chosen])
-    x = x - x.mean(0)
-    y = torch.tensor(np.where(bunch.target[chosen] == positive, 1.0, -1.0))
-    return Data(f"digits {positive} and {negative}", x / x.norm(dim=1, keepdim=True), y[:, None])
+        raise ValueError(f"parity needs class labels; {data.name!r} has real targets")
+    return Data(f"{data.name}, parity", data.x, change(data.y), data.x_val, change(data.y_val), data.x_test, change(data.y_test))
 
 
 def mnist1d(train: int = 4000, val: int = 0, test: int | None = None, seed: int = 0) -> Data:
@@ -357,6 +340,35 @@ def _linear(truth: Tensor, deviations: Tensor, noise: float) -> Callable[[Genera
         return x, (y + noise * generator.normal(n) if noise else y)[:, None]
 
     return law
+
+
+def half_space(n: int, dim: int, seed: int = 0) -> Data:
+    """Standard normal points x (n, dim) of the classes x_1 > 0 and x_1 < 0."""
+    if n < 1 or dim < 1:
+        raise ValueError(f"half_space: n={n} and dim={dim} must be positive integers")
+    x = generator(seed, "data").normal(n, dim)
+    return Data("half_space", x, (x[:, 0] > 0).long())
+
+
+def sign_product(n: int, dim: int, test: int = 0, seed: int = 0) -> Data:
+    """Standard normal points x (n, dim) of the classes x_1 x_2 > 0 and x_1 x_2 < 0: a parity of two of the axes."""
+    if n < 1 or dim < 2:
+        raise ValueError(f"sign_product: n={n} must be positive and dim={dim} at least 2")
+    x = generator(seed, "data").normal(n + test, dim)
+    y = (x[:, 0] * x[:, 1] > 0).long()
+    return Data("sign_product", x[:n], y[:n], x_test=x[n:] if test else None, y_test=y[n:] if test else None)
+
+
+def whitened(n: int, dim: int, target: Sequence[float], seed: int = 0) -> Data:
+    """Inputs x (n, dim) with X^T X / n exactly the identity, and targets x . target, (n, 1).
+
+    Raises:
+        ValueError: fewer points than dimensions, or a target of another size.
+    """
+    if n < dim or len(target) != dim:
+        raise ValueError(f"whitened: n={n} must be at least dim={dim}, and target has {len(target)} numbers")
+    x = torch.linalg.qr(generator(seed, "data").normal(n, dim).double()).Q * n**0.5
+    return Data("whitened", x, x @ torch.tensor(target, dtype=torch.float64)[:, None])
 
 
 def teacher_student(n: int, dim: int, hidden: int = 4, noise: float = 0.0, test: int = 0, seed: int = 0) -> Data:

@@ -1,4 +1,4 @@
-"""Lazy and rich training: the wrappers, the probes and the closed forms of one chapter.
+"""Lazy and rich training: the probes and the closed forms of one chapter.
 
 The output scale follows Chizat et al. 2019, "On Lazy Training in Differentiable Programming";
 the perceptron Sclocchi et al. 2023, "Dissecting the Effects of SGD Noise in Distinct Regimes of
@@ -10,7 +10,6 @@ Good Teachers".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,108 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from descent.backprop import FAMILIES, Room
-from descent.data import Data
-from descent.models import MLP, Params, _scaled
+from descent.models import LazyMLP
 from descent.probes import Networks, probe
 from descent.probes.features import ntk
 from descent.seeding import Generator, generator
 from descent.task import Task
 
-# -- models ------------------------------------------------------------------------------
-
-
-def _kept(p: Tensor) -> Tensor:
-    """`p` with a gradient of zero, so that no plain gradient step moves it (weight decay would)."""
-    return p.detach() + 0 * p
-
-
-@dataclass(frozen=True)
-class LazyMLP(MLP):
-    """f = a (h(u / a) - h(u_0 / a)) for an MLP h, the output scale a being the init scale.
-
-    h's own weights are w = u / a, drawn at its init scale 1. A gradient step on u with learning
-    rate lr moves w as a step on the loss divided by a^2 with the output a (h(w) - h(w_0)) does
-    (Chizat et al. 2019, eq. 2), and f starts at zero with the tangent kernel of h, whatever a is.
-    u_0 and a are kept among the parameters, with gradient zero: no weight decay for this model.
-    """
-
-    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
-        u = {name: _scaled(p, scale) for name, p in super().init(generator, 1.0).items()}
-        start = {f"{name}_start": p for name, p in u.items()}
-        return u | start | {"output_scale": _scaled(torch.ones(1, 1), scale)}
-
-    def apply(self, params: Params, x: Tensor) -> Tensor:
-        scale = _kept(params["output_scale"])
-        names = [name for name in params if f"{name}_start" in params]
-        now = super().apply({name: params[name] / scale for name in names}, x)
-        start = super().apply({name: _kept(params[f"{name}_start"]) / scale for name in names}, x)
-        return scale * (now - start)
-
-
-@dataclass(frozen=True)
-class StartedMLP(MLP):
-    """An MLP whose first weight matrix is drawn by `first`, and whose other weights start at zero.
-
-    Attributes:
-        first: draws the matrix (widths[1], widths[0]) before the init scale multiplies it.
-    """
-
-    first: Callable[[Generator], Tensor] | None = None
-
-    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
-        if self.first is None:
-            raise ValueError("StartedMLP needs first=..., a function of a Generator that draws the first weight matrix")
-        drawn = self.first(generator)
-        params = super().init(generator, 0 * torch.as_tensor(scale))
-        if tuple(drawn.shape) != tuple(params["W0"].shape[-2:]):
-            raise ValueError(f"first drew a matrix of shape {tuple(drawn.shape)}, the model has {tuple(params['W0'].shape[-2:])}")
-        return params | {"W0": _scaled(drawn, scale)}
-
-
-@dataclass(frozen=True)
-class DistilledMLP(MLP):
-    """The cross-entropy of a student's softmax against that of a teacher that was never trained.
-
-    Student and teacher are the same MLP, drawn one after the other; the teacher's parameters,
-    `<name>_teacher`, have gradient zero. The output is each example's loss: train it with "output".
-    """
-
-    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
-        student, teacher = super().init(generator, scale), super().init(generator, scale)
-        return student | {f"{name}_teacher": p for name, p in teacher.items()}
-
-    def outputs(self, params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Student's and teacher's outputs, each (*net, outputs, n)."""
-        names = [name for name in params if f"{name}_teacher" in params]
-        student = super().apply({name: params[name] for name in names}, x)
-        return student, super().apply({name: _kept(params[f"{name}_teacher"]) for name in names}, x)
-
-    def apply(self, params: Params, x: Tensor) -> Tensor:
-        student, teacher = self.outputs(params, x)
-        return -(teacher.softmax(-2) * student.log_softmax(-2)).sum(-2, keepdim=True)
-
-
-class _LazyGradient:
-    """The gradient of a `LazyMLP` written out: the derivative of f in u is that of h at w = u / a."""
-
-    def __init__(self, model: LazyMLP, room: Room) -> None:
-        self.room, self.now, self.start = room, FAMILIES[MLP](model, Room()), FAMILIES[MLP](model, Room())
-
-    def forward(self, params: Params, x: Tensor) -> Tensor:
-        scale = params["output_scale"]
-        over = {n: torch.div(p, scale, out=self.room(n, p, *p.shape)) for n, p in params.items() if n != "output_scale"}
-        self.w = {n: p for n, p in over.items() if f"{n}_start" in params}
-        start = self.start.forward({n: over[f"{n}_start"] for n in self.w}, x)
-        return scale * (self.now.forward(self.w, x) - start)
-
-    def backward(self, params: Params, d: Tensor, gradients: Params) -> None:
-        self.now.backward(self.w, d, gradients)
-        for name in gradients.keys() - self.w.keys():
-            gradients[name].zero_()
-
-
-FAMILIES[LazyMLP], FAMILIES[StartedMLP] = _LazyGradient, FAMILIES[MLP]
+# -- starts ------------------------------------------------------------------------------
 
 
 def projection(rows: int, columns: int, rank: int, along: Sequence[float] | None = None) -> Callable[[Generator], Tensor]:
@@ -146,51 +50,6 @@ def projection(rows: int, columns: int, rank: int, along: Sequence[float] | None
         return torch.eye(rows, rank) @ torch.linalg.qr(right).Q.mT / rank**0.5
 
     return draw
-
-
-# -- data --------------------------------------------------------------------------------
-
-
-def half_space(n: int, dim: int, seed: int = 0) -> Data:
-    """Standard normal points x (n, dim) of the classes x_1 > 0 and x_1 < 0."""
-    if n < 1 or dim < 1:
-        raise ValueError(f"half_space: n={n} and dim={dim} must be positive integers")
-    x = generator(seed, "data").normal(n, dim)
-    return Data("half_space", x, (x[:, 0] > 0).long())
-
-
-def sign_product(n: int, dim: int, test: int = 0, seed: int = 0) -> Data:
-    """Standard normal points x (n, dim) of the classes x_1 x_2 > 0 and x_1 x_2 < 0: a parity of two of the axes."""
-    if n < 1 or dim < 2:
-        raise ValueError(f"sign_product: n={n} must be positive and dim={dim} at least 2")
-    x = generator(seed, "data").normal(n + test, dim)
-    y = (x[:, 0] * x[:, 1] > 0).long()
-    return Data("sign_product", x[:n], y[:n], x_test=x[n:] if test else None, y_test=y[n:] if test else None)
-
-
-def parity(data: Data, signs: bool = False) -> Data:
-    """Even classes against odd ones: labels 0 and 1, or with `signs` targets -1 and 1, (n, 1)."""
-
-    def change(y: Tensor | None) -> Tensor | None:
-        if y is None:
-            return None
-        return (2.0 * (y % 2) - 1)[:, None] if signs else y % 2
-
-    if data.classes is None:
-        raise ValueError(f"parity needs class labels; {data.name!r} has real targets")
-    return Data(f"{data.name}, parity", data.x, change(data.y), data.x_val, change(data.y_val), data.x_test, change(data.y_test))
-
-
-def whitened(n: int, dim: int, target: Sequence[float], seed: int = 0) -> Data:
-    """Inputs x (n, dim) with X^T X / n exactly the identity, and targets x . target, (n, 1).
-
-    Raises:
-        ValueError: fewer points than dimensions, or a target of another size.
-    """
-    if n < dim or len(target) != dim:
-        raise ValueError(f"whitened: n={n} must be at least dim={dim}, and target has {len(target)} numbers")
-    x = torch.linalg.qr(generator(seed, "data").normal(n, dim).double()).Q * n**0.5
-    return Data("whitened", x, x @ torch.tensor(target, dtype=torch.float64)[:, None])
 
 
 # -- probes ------------------------------------------------------------------------------

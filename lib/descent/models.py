@@ -476,6 +476,77 @@ def DeepLinear(widths: tuple[int, ...], bias: bool = False) -> MLP:
     return MLP(widths, activation="linear", bias=bias)
 
 
+def _kept(p: Tensor) -> Tensor:
+    """`p` with a gradient of zero, so that no plain gradient step moves it (weight decay would)."""
+    return p.detach() + 0 * p
+
+
+@dataclass(frozen=True)
+class LazyMLP(MLP):
+    """f = a (h(u / a) - h(u_0 / a)) for an MLP h, the output scale a being the init scale.
+
+    h's own weights are w = u / a, drawn at its init scale 1. A gradient step on u with learning
+    rate lr moves w as a step on the loss divided by a^2 with the output a (h(w) - h(w_0)) does
+    (Chizat et al. 2019, eq. 2), and f starts at zero with the tangent kernel of h, whatever a is.
+    u_0 and a are kept among the parameters, with gradient zero: no weight decay for this model.
+    """
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        u = {name: _scaled(p, scale) for name, p in super().init(generator, 1.0).items()}
+        start = {f"{name}_start": p for name, p in u.items()}
+        return u | start | {"output_scale": _scaled(torch.ones(1, 1), scale)}
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        scale = _kept(params["output_scale"])
+        names = [name for name in params if f"{name}_start" in params]
+        now = super().apply({name: params[name] / scale for name in names}, x)
+        start = super().apply({name: _kept(params[f"{name}_start"]) / scale for name in names}, x)
+        return scale * (now - start)
+
+
+@dataclass(frozen=True)
+class StartedMLP(MLP):
+    """An MLP whose first weight matrix is drawn by `first`, and whose other weights start at zero.
+
+    Attributes:
+        first: draws the matrix (widths[1], widths[0]) before the init scale multiplies it.
+    """
+
+    first: Callable[[Generator], Tensor] | None = None
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        if self.first is None:
+            raise ValueError("StartedMLP needs first=..., a function of a Generator that draws the first weight matrix")
+        drawn = self.first(generator)
+        params = super().init(generator, 0 * torch.as_tensor(scale))
+        if tuple(drawn.shape) != tuple(params["W0"].shape[-2:]):
+            raise ValueError(f"first drew a matrix of shape {tuple(drawn.shape)}, the model has {tuple(params['W0'].shape[-2:])}")
+        return params | {"W0": _scaled(drawn, scale)}
+
+
+@dataclass(frozen=True)
+class DistilledMLP(MLP):
+    """The cross-entropy of a student's softmax against that of a teacher that was never trained.
+
+    Student and teacher are the same MLP, drawn one after the other; the teacher's parameters,
+    `<name>_teacher`, have gradient zero. The output is each example's loss: train it with "output".
+    """
+
+    def init(self, generator: Generator, scale: float | Tensor = 1.0) -> Params:
+        student, teacher = super().init(generator, scale), super().init(generator, scale)
+        return student | {f"{name}_teacher": p for name, p in teacher.items()}
+
+    def outputs(self, params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Student's and teacher's outputs, each (*net, outputs, n)."""
+        names = [name for name in params if f"{name}_teacher" in params]
+        student = super().apply({name: params[name] for name in names}, x)
+        return student, super().apply({name: _kept(params[f"{name}_teacher"]) for name in names}, x)
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        student, teacher = self.outputs(params, x)
+        return -(teacher.softmax(-2) * student.log_softmax(-2)).sum(-2, keepdim=True)
+
+
 @dataclass(frozen=True)
 class Mirrored:
     """(h(w) - h(w')) / sqrt(2) of two copies of a model h that start equal (Chizat et al. 2019, section 1).

@@ -163,7 +163,7 @@ def test_sliders_move_the_figure(visit, address):
 def look(figure) -> tuple[str, str]:
     """What the figure draws, and what its readouts say."""
     drawing = figure.evaluate(
-        """f => [...f.querySelectorAll('svg path, svg circle, svg text')].map(e => e.outerHTML).join('')
+        """f => [...f.querySelectorAll('svg path, svg circle, svg rect, svg text')].map(e => e.outerHTML).join('')
               + [...f.querySelectorAll('canvas')].map(c => c.toDataURL()).join('')"""
     )
     readout = figure.evaluate("f => [...f.querySelectorAll('output')].map(o => o.textContent).join('|')")

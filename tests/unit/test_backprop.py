@@ -7,7 +7,7 @@ import torch
 
 from descent import Task, data, models
 from descent.backprop import ACTIVATIONS, FAMILIES, Gradients, written_out
-from descent.laziness import LazyMLP, StartedMLP, projection
+from descent.laziness import projection
 from descent.probes import curvature
 from descent.seeding import generator
 
@@ -39,8 +39,8 @@ TASKS |= {f"pathways-{depth}": Task(models.Pathways(depth, 3, noise=0.5), regres
 TASKS |= {
     "cnn": Task(models.CNN(channels=(3, 4)), data.digits(20)),
     "cnn-odd": Task(models.CNN((2, 7, 5), channels=(3, 2), outputs=3), regression(70, 3), "mse"),
-    "lazy": Task(LazyMLP((6, 5, 4, 2)), regression(6, 2), "mse"),
-    "started": Task(StartedMLP((6, 4, 1), "linear", bias=False, first=projection(4, 6, 2)), regression(6), "mse"),
+    "lazy": Task(models.LazyMLP((6, 5, 4, 2)), regression(6, 2), "mse"),
+    "started": Task(models.StartedMLP((6, 4, 1), "linear", bias=False, first=projection(4, 6, 2)), regression(6), "mse"),
 }
 
 

@@ -180,7 +180,7 @@ print(key())
 RELOADED = """
 from pathlib import Path
 file = Path(models.__file__)
-file.write_text(file.read_text().replace("x = activation(x)", "x = activation(2 * x)"))
+file.write_text(file.read_text().replace("activation(self._layer(", "activation(2 * self._layer("))
 importlib.reload(models)
 print(key())
 """
@@ -188,7 +188,7 @@ print(key())
 
 def test_the_library_counts_by_its_code(tmp_path):
     """The source of the model that is trained, in another process or reloaded in this one; not that of the plots."""
-    for name, module, old, new in [("a", "models", "x = activation(x)", "x = activation(-x)"), ("b", "plots", '"""', '"""Changed. ')]:
+    for name, module, old, new in [("a", "models", "activation(self._layer(", "activation(-self._layer("), ("b", "plots", '"""', '"""Changed. ')]:
         shutil.copytree(LIBRARY, tmp_path / name / "descent", ignore=shutil.ignore_patterns("__pycache__"))
         file = tmp_path / name / "descent" / f"{module}.py"
         assert old in file.read_text()

@@ -7,21 +7,18 @@ from scipy.integrate import solve_ivp
 from sklearn.linear_model import LinearRegression
 
 from descent import Task, data, models, sweep
-from descent.laziness import (
-    DistilledMLP, LazyMLP, StartedMLP, fit_perceptron, half_space, linearized, pair_flow, parity, probe_accuracy, projection,
-    rank_alignment, relative_distance, sign_product, start, whitened,
-)
+from descent.laziness import fit_perceptron, linearized, pair_flow, probe_accuracy, projection, rank_alignment, relative_distance, start
 from descent.probes import features
 from descent.seeding import generator
 
-SMALL = parity(data.digits(train=20, test=15), signs=True)
+SMALL = data.parity(data.digits(train=20, test=15), signs=True)
 F64 = dict(dtype=torch.float64, cache=False)
 
 
 def test_the_output_scale_is_chizats_rescaling():
     """u / a follows gradient descent on the loss over a^2 with the output a (h(w) - h(w_0)), computed by plain autograd."""
     a, lr, steps, plain = 5.0, 0.05, 30, models.MLP((64, 8, 1))
-    run = sweep(Task(LazyMLP((64, 8, 1)), SMALL, loss="mse"), lr=lr, init_scale=a, steps=steps, record=["loss", relative_distance], record_every=steps, **F64)
+    run = sweep(Task(models.LazyMLP((64, 8, 1)), SMALL, loss="mse"), lr=lr, init_scale=a, steps=steps, record=["loss", relative_distance], record_every=steps, **F64)
     w = {n: p.double().requires_grad_() for n, p in plain.init(generator(0, "init")).items()}
     w0, x, y = {n: p.detach().clone() for n, p in w.items()}, SMALL.x.double().T, SMALL.y.double().T
     for _ in range(steps + 1):
@@ -36,7 +33,7 @@ def test_the_output_scale_is_chizats_rescaling():
 @pytest.mark.parametrize("batch_size", [None, 5])
 def test_its_written_gradient_is_autograds(batch_size):
     words = dict(lr=0.1, init_scale=[0.3, 3.0], seed=[0, 1], batch_size=batch_size, steps=20, record=["loss", "weights"], record_every=20, **F64)
-    for model in (LazyMLP((64, 6, 5, 1), activation="relu"), StartedMLP((64, 6, 1), activation="linear", bias=False, first=projection(6, 64, 3))):
+    for model in (models.LazyMLP((64, 6, 5, 1), activation="relu"), models.StartedMLP((64, 6, 1), activation="linear", bias=False, first=projection(6, 64, 3))):
         task = Task(model, SMALL, loss="mse")
         one, other = (sweep(task, autograd=by, **words) for by in (True, False))
         np.testing.assert_allclose(one.loss, other.loss, rtol=1e-8)
@@ -44,7 +41,7 @@ def test_its_written_gradient_is_autograds(batch_size):
 
 
 def test_what_is_kept_stays():
-    run = sweep(Task(LazyMLP((64, 4, 1)), SMALL, loss="mse"), lr=0.1, init_scale=2.0, steps=10, record="weights", record_every=10, cache=False)
+    run = sweep(Task(models.LazyMLP((64, 4, 1)), SMALL, loss="mse"), lr=0.1, init_scale=2.0, steps=10, record="weights", record_every=10, cache=False)
     P = (run.sizes["parameter"] - 1) // 2
     first, last = run.weights.values[0]
     assert not np.array_equal(first[:P], last[:P]) and np.array_equal(first[P:], last[P:]) and last[-1] == 2.0
@@ -54,14 +51,14 @@ def test_linearized_is_gradient_descent_on_a_linear_model():
     """For a network without hidden layer the linearization is the network; and a test prediction is least squares at the end."""
     x = generator(1, "data").normal(40, 3)
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
-    line = Task(LazyMLP((3, 1), activation="linear", bias=False), data.Data("line", x[:30], y[:30], x_test=x[30:], y_test=y[30:]), loss="mse")
+    line = Task(models.LazyMLP((3, 1), activation="linear", bias=False), data.Data("line", x[:30], y[:30], x_test=x[30:], y_test=y[30:]), loss="mse")
     run = sweep(line, lr=0.1, seed=[0, 1], steps=500, record=["loss", "test_loss"], record_every=[0, 7, 500], **F64)
     found = linearized(line, start(line, [0, 1]).double(), 0.1, [0, 7, 500])
     np.testing.assert_allclose(found.loss[:, :2], run.loss[:, :2], rtol=1e-5)
     ends = LinearRegression(fit_intercept=False).fit(x[:30], y[:30]).predict(x[30:])[:, 0]
     np.testing.assert_allclose(found.test_outputs[:, -1], [ends, ends], atol=1e-4)
     with pytest.raises(ValueError, match="hinge"):
-        linearized(Task(LazyMLP((3, 1)), half_space(10, 3), loss="hinge"), torch.zeros(1, 9), 0.1, [0])
+        linearized(Task(models.LazyMLP((3, 1)), data.half_space(10, 3), loss="hinge"), torch.zeros(1, 9), 0.1, [0])
 
 
 @pytest.mark.parametrize("kernel", [0.01, 1.0, 7.0])
@@ -102,22 +99,22 @@ def test_a_projection_has_its_rank_norm_and_direction():
     with pytest.raises(ValueError, match="rank=4"):
         projection(5, 3, 4)
     with pytest.raises(ValueError, match="shape"):
-        Task(StartedMLP((3, 4, 1), first=projection(5, 3, 2)), whitened(4, 3, along), loss="mse")
+        Task(models.StartedMLP((3, 4, 1), first=projection(5, 3, 2)), data.whitened(4, 3, along), loss="mse")
 
 
 def test_data():
-    points = whitened(12, 3, [1.0, 0.0, 2.0])
+    points = data.whitened(12, 3, [1.0, 0.0, 2.0])
     np.testing.assert_allclose(points.x.T @ points.x / 12, np.eye(3), atol=1e-12)
-    assert torch.equal(sign_product(50, 4).y, (sign_product(50, 4).x[:, :2].prod(1) > 0).long())
+    assert torch.equal(data.sign_product(50, 4).y, (data.sign_product(50, 4).x[:, :2].prod(1) > 0).long())
     assert torch.equal(SMALL.y[:, 0], 2.0 * (data.digits(train=20, test=15).y % 2) - 1)
-    for careless in (lambda: whitened(2, 3, [1.0] * 3), lambda: half_space(0, 3), lambda: sign_product(5, 1), lambda: parity(SMALL)):
+    for careless in (lambda: data.whitened(2, 3, [1.0] * 3), lambda: data.half_space(0, 3), lambda: data.sign_product(5, 1), lambda: data.parity(SMALL)):
         with pytest.raises(ValueError):
             careless()
 
 
 def test_skipping_the_idle_steps_leaves_the_law_as_it_is():
     """Final weight norms of 100 perceptrons: the engine's own SGD, step by step, against the simulation that skips."""
-    points, runs = half_space(30, 5, seed=4), 100
+    points, runs = data.half_space(30, 5, seed=4), 100
     line = Task(models.MLP((5, 1), activation="linear", bias=False), points, loss="hinge")
     engine = sweep(line, lr=1.0, batch_size=2, init_scale=0.0, seed=range(runs), sampling="replacement", steps=4000, record=["loss", "weight_norm"], record_every=4000, cache=False).isel(step=-1)
     assert float(engine.loss.max()) == 0
@@ -129,7 +126,7 @@ def test_skipping_the_idle_steps_leaves_the_law_as_it_is():
 
 
 def test_a_student_and_its_teacher():
-    task = Task(DistilledMLP((64, 8, 4), activation="relu"), data.digits(train=100, test=100), loss="output")
+    task = Task(models.DistilledMLP((64, 8, 4), activation="relu"), data.digits(train=100, test=100), loss="output")
     run = sweep(task, lr=0.01, optimizer="adam", seed=[0, 1], steps=50, record=["loss", probe_accuracy], record_every=50, cache=False)
     assert (run.loss[:, -1] < run.loss[:, 0]).all()
     np.testing.assert_array_equal(run.probe_accuracy[:, 0, 1], run.probe_accuracy[:, -1, 1])  # the teacher does not move
