@@ -89,6 +89,24 @@ def digits(train: int = 1000, val: int = 0, test: int | None = None, seed: int =
     return _standardized(whole)
 
 
+def digit_pair(positive: int = 0, negative: int = 1) -> Data:
+    """All `digits` of two classes: inputs (n, 64) centred over both and of unit norm, targets (n, 1) of +1 and -1.
+
+    Raises:
+        ValueError: the classes are not two different digits.
+    """
+    from sklearn.datasets import load_digits
+
+    if positive == negative or not {positive, negative} <= set(range(10)):
+        raise ValueError(f"digit_pair: give two different digits from 0 to 9, not {positive!r} and {negative!r}")
+    bunch = load_digits()
+    chosen = (bunch.target == positive) | (bunch.target == negative)
+    x = torch.tensor(bunch.data[chosen])
+    x = x - x.mean(0)
+    y = torch.tensor(np.where(bunch.target[chosen] == positive, 1.0, -1.0))
+    return Data(f"digits {positive} and {negative}", x / x.norm(dim=1, keepdim=True), y[:, None])
+
+
 def parity(data: Data, signs: bool = False) -> Data:
     """Even classes against odd ones: labels 0 and 1, or with `signs` targets -1 and 1, (n, 1)."""
 
