@@ -3,15 +3,17 @@
 Each chapter has one module here, named like it (`edge_of_stability.py` for
 "edge-of-stability"), which registers its exercises when it is imported::
 
-    from descent.exercises import choice, compare, exercise, number, right, wrong
+    from descent.exercises import compare, exercise, number, predict
 
-    choice(                                     # predict: answered before anything is run
+    @predict(                                   # answered first, then the experiment is run
         "edge-of-stability/1",
         options=("it grows", "it settles", "it falls"),
-        digest="5f0c...",                       # python -m descent.exercises edge-of-stability/1 "it settles"
-        right="It does, and the next figure shows where.",
+        right="So it does wherever the loss has a threshold.",
         wrong="Follow one eigendirection: what happens to a step once η λ passes 2?",
     )
+    def _(run):                                 # what the run shows: an option, and the numbers that say so
+        late = float(run.sharpness[0, -20:].mean())
+        return "it settles", f"The sharpness ends at {late:.1f}."
 
     @exercise("edge-of-stability/2")            # measure: judged by what the answer must satisfy
     def _(answer):
@@ -20,15 +22,17 @@ Each chapter has one module here, named like it (`edge_of_stability.py` for
 
 A message teaches and never gives the answer away; tests hold every module to that.
 
-Choices are stored as salted digests. This keeps a reader from meeting the answer by
-accident, in the notebook or in this package. It does not protect an exam: with three
-options anyone can try all three, as with the check itself.
+No answer is stored anywhere. That of a prediction is what the reader's own run shows, that
+of a measurement is computed when it is checked, from a theory or a simulation. So nobody
+meets an answer by accident, in a notebook or here. It does not protect an exam: whoever
+calls the same functions, or tries every option, has the answer, and whoever can run code
+in a notebook can replace the check in it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +42,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Feedback", "NotAnAnswer", "check", "choice", "compare", "digest", "exercise", "modules", "names", "number", "right", "wrong"]
+__all__ = ["PART", "Feedback", "NotAnAnswer", "check", "compare", "exercise", "modules", "names", "number", "predict", "right", "wrong"]
 
 _ID = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/(\d+)")
-_CHECKS: dict[str, Callable[[Any], Feedback]] = {}
+_CHECKS: dict[str, Callable[..., Feedback]] = {}
+
+#: The share of an exercise's points for an answer that a known mistake explains.
+PART = 0.5
 
 
 class NotAnAnswer(ValueError):
@@ -50,14 +57,22 @@ class NotAnAnswer(ValueError):
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a check says: `right` is True, False, or None where nothing was answered."""
+    """What a check says: `right` is True, False, or None where nothing was answered; `share`, of the exercise's points."""
 
     right: bool | None
     message: str
+    share: float
 
     @property
     def word(self) -> str:
         return {True: "Right", False: "Not yet", None: "Open"}[self.right]
+
+    def grade(self, points: float) -> float:
+        """The points of the answer, of `points`; shows the feedback, which a graded cell would not show beside them."""
+        from IPython.display import display
+
+        display(self)
+        return self.share * points
 
     def __bool__(self) -> bool:
         return self.right is True
@@ -77,35 +92,40 @@ class Feedback:
 
 def right(message: str) -> Feedback:
     """The feedback for a right answer."""
-    return Feedback(True, message)
+    return Feedback(True, message, 1.0)
 
 
-def wrong(message: str) -> Feedback:
+def wrong(message: str, share: float = 0.0) -> Feedback:
     """The feedback for an answer that is not right yet: a question or a hint, not the answer."""
-    return Feedback(False, message)
+    return Feedback(False, message, share)
 
 
-def check(name: str, answer: Any) -> Feedback:
-    """Judge `answer` to the exercise `name`, such as "edge-of-stability/3".
+def check(name: str, *answer: Any) -> Feedback:
+    """Judge the answer to the exercise `name`, such as "edge-of-stability/3".
 
-    `...` or None stand for an open answer.
+    `...` or None stand for an open answer. A prediction is followed by the function that
+    runs its experiment, which is called once the prediction is one of the options.
 
     Raises:
         KeyError: there is no exercise of that name; the message lists those that exist.
+        TypeError: the exercise asks for another number of answers.
     """
     known = _load(name)
     if name not in known:
         raise KeyError(f"no exercise {name!r}; there are {', '.join(sorted(known, key=_order)) or 'none'}")
-    if answer is None or answer is ...:
-        return Feedback(None, "Put your answer in place of the dots and run the cell again.")
+    wanted = len(inspect.signature(known[name]).parameters)
+    if len(answer) != wanted:
+        raise TypeError(f'{name} is checked by check("{name}", ...) with {wanted} value{"s" * (wanted > 1)} after its name, got {len(answer)}')
+    if any(a is None or a is ... for a in answer):
+        return Feedback(None, "Put your answer in place of the dots, run that cell, and then this one again.", 0.0)
     try:
-        return known[name](answer)
+        return known[name](*answer)
     except NotAnAnswer as error:
         return wrong(str(error))
 
 
-def exercise(name: str) -> Callable[[Callable[[Any], Feedback]], Callable[[Any], Feedback]]:
-    """Register the decorated function `answer -> Feedback` as the check of an exercise.
+def exercise(name: str) -> Callable[[Callable[..., Feedback]], Callable[..., Feedback]]:
+    """Register the decorated function `answer -> Feedback` as the check of an exercise; it may ask for several answers.
 
     Raises:
         ValueError: the name is not "slug/number", or is taken.
@@ -115,32 +135,42 @@ def exercise(name: str) -> Callable[[Callable[[Any], Feedback]], Callable[[Any],
     if name in _CHECKS:
         raise ValueError(f"the exercise {name!r} is registered twice")
 
-    def register(function: Callable[[Any], Feedback]) -> Callable[[Any], Feedback]:
+    def register(function: Callable[..., Feedback]) -> Callable[..., Feedback]:
         _CHECKS[name] = function
         return function
 
     return register
 
 
-def choice(name: str, *, options: Sequence[str], digest: str, right: str, wrong: str) -> None:
-    """Register a question with one right option, stored as its digest.
+def predict(name: str, *, options: Sequence[str], right: str, wrong: str) -> Callable[[Callable[[Any], tuple[str, str]]], None]:
+    """Register a prediction: `check(name, prediction, experiment)` runs `experiment()` once the prediction is made.
+
+    The decorated function reads the result: it returns the option that the run shows and a
+    sentence with the numbers that show it. The prediction is held to that, and to nothing stored.
+
+    Args:
+        right, wrong: what follows that sentence; `wrong` asks a question, it does not name the option.
 
     Raises:
-        ValueError: fewer than two options, a digest that is none, or an empty message.
+        ValueError: fewer than two options, or an empty message.
     """
-    if len(set(options)) != len(options) or len(options) < 2:
+    if len(set(map(_plain, options))) != len(options) or len(options) < 2:
         raise ValueError(f"{name} needs two different options or more, got {list(options)}")
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise ValueError(f"{name} needs a digest of 64 hexadecimal digits (python -m descent.exercises {name} ANSWER), got {digest!r}")
     if not right.strip() or not wrong.strip():
         raise ValueError(f"{name} needs a message for the right answer and one for the others")
 
-    @exercise(name)
-    def _(answer: Any) -> Feedback:
-        words = _plain(answer)
-        if words not in map(_plain, options):
-            raise NotAnAnswer(f"Choose one of: {'; '.join(options)}.")
-        return Feedback(True, right) if _digest(name, words) == digest else Feedback(False, wrong)
+    def register(judge: Callable[[Any], tuple[str, str]]) -> None:
+        @exercise(name)
+        def _(prediction: Any, experiment: Callable[[], Any]) -> Feedback:
+            if _plain(prediction) not in map(_plain, options):
+                raise NotAnAnswer(f"Choose one of: {'; '.join(options)}.")
+            shown, numbers = judge(experiment())
+            if shown not in options:
+                raise ValueError(f"{name}: the run shows {shown!r}, which is none of {list(options)}")
+            hit = _plain(prediction) == _plain(shown)
+            return Feedback(hit, f"{numbers} {right if hit else wrong}", float(hit))
+
+    return register
 
 
 def number(answer: Any, what: str = "a number") -> float:
@@ -169,7 +199,7 @@ def compare(
 
     Args:
         rel, abs: the tolerance, as a fraction of `value` or in its units; one of them.
-        mistakes: {wrong value: what leads to it, said without the right one}.
+        mistakes: {wrong value: what leads to it, said without the right one}; they earn `PART` of the points.
         wrong: what to say of any other value; by default whether it is too small or too large.
 
     Raises:
@@ -184,22 +214,11 @@ def compare(
         if np.abs(mistake - value) <= tolerance:
             raise ValueError(f"the mistake {mistake!r} ({message!r}) lies within the tolerance of the right value")
     if np.abs(answer - value) <= tolerance:
-        return Feedback(True, right)
+        return Feedback(True, right, 1.0)
     for mistake, message in (mistakes or {}).items():
         if np.abs(answer - mistake) <= (tolerance if rel is None else rel * np.abs(mistake)):
-            return Feedback(False, message)
-    return Feedback(False, wrong or f"Your value is too {'small' if answer < value else 'large'}.")
-
-
-def digest(name: str, answer: str) -> str:
-    """The stored form of a choice: scrypt of the answer, salted with the exercise's name."""
-    if not _ID.fullmatch(name):
-        raise ValueError(f"an exercise is named 'chapter-slug/number', got {name!r}")
-    return _digest(name, _plain(answer))
-
-
-def _digest(name: str, words: str) -> str:
-    return hashlib.scrypt(words.encode(), salt=name.encode(), n=2**13, r=8, p=1, dklen=32).hex()
+            return Feedback(False, message, PART)
+    return Feedback(False, wrong or f"Your value is too {'small' if answer < value else 'large'}.", 0.0)
 
 
 def _plain(answer: Any) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from descent import theory
-from descent.exercises import choice, compare, exercise, number
+from descent.exercises import compare, exercise, number, predict
 
-choice(
+
+@predict(
     "edge-of-stability/1",
     options=(
         "it jumps to twice its value at once",
@@ -15,10 +16,19 @@ choice(
         "it stays where it is",
         "it falls to half its value",
     ),
-    digest="6b16a79edf55f9706d616145b776dc43f694d292b5622d1ccf07c6aca7406be5",
     right="The weights do not move when the learning rate changes, so neither does the sharpness; progressive sharpening then resumes until the new threshold, if it gets that far.",
     wrong="Sharpness is a property of the weights. Do they change at the moment when you change the step? And what had kept the sharpness from rising?",
 )
+def _(run):
+    curve = run.sharpness[0]
+    before, at_once, late = (float(curve.sel(step=slice(a, b)).mean()) for a, b in ((400, 500), (510, 530), (900, 1000)))
+    if at_once > 1.5 * before:
+        shown = "it jumps to twice its value at once"
+    elif late > 1.1 * before:
+        shown = "it rises gradually, at most to twice its value"
+    else:
+        shown = "it stays where it is" if late > 0.75 * before else "it falls to half its value"
+    return shown, f"The sharpness is {before:.2f} before the change, {at_once:.2f} in the thirty steps after it and {late:.2f} at the end."
 
 
 @exercise("edge-of-stability/2")
@@ -51,13 +61,21 @@ def _(answer):
     )
 
 
-choice(
+@predict(
     "edge-of-stability/4",
     options=("it diverges", "it converges slowly", "it oscillates with a fixed amplitude", "it moves to a flatter minimum"),
-    digest="93d1faa3fc9071d64e1231353e3b8c8d17daabc23fb813580e4de7aae2ebc631",
     right="The slope is bounded by one, so no step is longer than the learning rate; and inside the parabola the minimum repels. Between the two lies a cycle.",
     wrong="Look at the two regimes separately: how long can a step be where the function is linear, and what does a step do close to the minimum when the learning rate exceeds the threshold?",
 )
+def _(w):
+    late = np.abs(w[-100:])
+    if not late.max() < 1e3:
+        shown = "it diverges"
+    elif late.max() < 0.1:
+        shown = "it converges slowly"
+    else:
+        shown = "it oscillates with a fixed amplitude"
+    return shown, f"Over the last hundred steps |w| stays between {late.min():.2f} h and {late.max():.2f} h."
 
 
 @exercise("edge-of-stability/5")
