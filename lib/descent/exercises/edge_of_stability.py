@@ -37,7 +37,7 @@ def _(answer):
     return compare(
         settled,
         float(theory.heavy_ball_threshold(0.25, 0.5)),
-        rel=0.05,
+        rel=0.08,  # at the edge the sharpness hovers by some percent around where it settles, with and without momentum
         mistakes={
             float(theory.gd_threshold(0.25)): "This is where plain gradient descent would settle. Momentum changes the linear recursion: where does a root of its characteristic polynomial reach -1?",
             float(theory.gd_threshold(0.25 / (1 - 0.5))): "You replaced the learning rate by its effective value for slow directions. The edge is about the fastest one.",
