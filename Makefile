@@ -4,16 +4,21 @@ VENV = .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 PEERS = .peers
+TEACHERS = .teachers
+COURSE = classroom
 PYTEST = $(BIN)/python -m pytest
 NOTEBOOKS = --nbval-lax --nbval-sanitize-with=tests/notebooks/nbval_sanitize.cfg
 
-.PHONY: help book test lab execute seeds bench clean
+.PHONY: help book test lab execute exercises classroom archive seeds bench clean
 
 help:
 	@echo "make book      build the site into _build/html"
 	@echo "make test      build the site and run every test"
 	@echo "make lab       open the chapters in JupyterLab"
 	@echo "make execute   run every chapter and store its outputs (CHAPTER=slug: only one)"
+	@echo "make exercises renew the students' notebooks in exercises/ from their sources in book/exercises/"
+	@echo "make classroom write a course folder for nbgrader (COURSE=folder: another than classroom/)"
+	@echo "make archive   pack the built site, the notebooks and the list of wheels for a class without internet"
 	@echo "make seeds     run every chapter's claims with other random seeds"
 	@echo "make bench     measure the library against others and write book/benchmarks.md (ONLY=mlp: some, QUICK=1: small)"
 	@echo "make clean     remove what was built, the environment included"
@@ -28,17 +33,28 @@ book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html"
 
-test: $(READY)
+test: $(READY) $(TEACHERS)/.ready
 	$(BIN)/python tools/browser.py
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	DESCENT_PROGRESS=off $(BIN)/python tools/seeds.py --rotate 1
-	OMP_NUM_THREADS=1 DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/parts book/exercises -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 DESCENT_CACHE=off DESCENT_PROGRESS=off $(PYTEST) $(NOTEBOOKS) tests chapters book/parts -n 2 --dist loadfile
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
 
 execute: $(READY)
 	$(BIN)/python tools/execute.py $(CHAPTER)
+
+exercises: $(READY) $(TEACHERS)/.ready
+	PYTHONPATH=$(TEACHERS) PATH="$(CURDIR)/$(TEACHERS)/bin:$$PATH" $(BIN)/python tools/classroom.py --students
+
+# a teacher's own environment gets nbgrader; the book's tests keep it apart, since it adds menus to JupyterLab
+classroom: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-teachers.txt
+	$(BIN)/python tools/classroom.py $(COURSE)
+
+archive: book
+	$(BIN)/python tools/archive.py
 
 seeds: $(READY)
 	$(BIN)/python tools/seeds.py --all
@@ -52,6 +68,11 @@ $(PEERS)/.ready: tests/bench/requirements.txt $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) -r tests/bench/requirements.txt
 	@touch $@
 
+$(TEACHERS)/.ready: requirements-teachers.txt $(READY)
+	rm -rf $(TEACHERS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(TEACHERS) -r requirements-teachers.txt
+	@touch $@
+
 clean:
-	rm -rf _build $(VENV) $(PEERS) .pytest_cache .hypothesis lib/descent.egg-info
+	rm -rf _build $(VENV) $(PEERS) $(TEACHERS) .pytest_cache .hypothesis lib/descent.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-"""Run chapters and exercises from nothing and store their outputs.
+"""Run chapters from nothing and store their outputs.
 
     python tools/execute.py                     every notebook
-    python tools/execute.py edge-of-stability   one chapter with its exercises
+    python tools/execute.py edge-of-stability   one chapter
 
 Each notebook gets a fresh kernel in its own folder, without cached results and without
 progress bars, so that running it again changes nothing but the measured seconds, which go
@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("chapters", "book/parts", "book/exercises")
+FOLDERS = ("chapters", "book/parts")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 

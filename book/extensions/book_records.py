@@ -53,6 +53,12 @@ class Notebook:
     facts: dict = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     html: list[str] = field(default_factory=list)
+    leans: str = ""  # the sentence that says on which chapters it leans, without its full stop
+
+    @property
+    def leans_on(self) -> list[str]:
+        """The slugs of the chapters that this one leans on."""
+        return re.findall(r"\]\(([\w-]+)\.ipynb\)", self.leans)
 
     @property
     def picture(self) -> str:
@@ -98,6 +104,9 @@ def _read_notebook(path: Path, mtime: int) -> Notebook:
     if not title:
         raise ValueError(f"{path}: the first cell must hold the title, '# Title'; it starts with {first[:40]!r}")
     notebook = Notebook(path.stem, path, title.group(1).strip(), content.get("metadata", {}).get("descent", {}))
+    prose = " ".join(" ".join("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
+    if leans := re.search(r"\bTh(?:e|is) chapter leans on (.+?)(?:;|\.)(?= |$)", prose):
+        notebook.leans = leans[1]
     for output in (o for cell in cells for o in cell.get("outputs", [])):
         html = "".join(output.get("data", {}).get("text/html", ""))
         if html:

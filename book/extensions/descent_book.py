@@ -1,7 +1,8 @@
 """The book's own Sphinx extension: its assets, its look, and the facts below each title.
 
-Directives (`ledger`, `gallery`, `explorer`, `symbols`) are in `book_directives`; what they
-show is read from stored notebooks by `book_records`.
+Directives (`ledger`, `gallery`, `explorer`, `symbols`) are in `book_directives`, the map of the
+chapters in `book_map`, the pages of exercises in `book_exercises`; what they show is read from
+stored notebooks by `book_records`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import html
 from pathlib import Path
 
 import book_citations
+import book_exercises
+import book_map
 from book_directives import add_directives
 from book_records import Notebook, facts_line, read_notebook
 from docutils import nodes
@@ -83,6 +86,8 @@ def add_facts(app: Sphinx, doctree: nodes.document) -> None:
         lead["classes"].append("d-lead")
         where += 1
     section.insert(where, line)
+    if notebook and notebook.leans_on:
+        section.insert(where + 1, book_map.leans_node(notebook))
 
 
 def facts_node(facts: list[str]) -> nodes.Node:
@@ -107,6 +112,8 @@ def words(doctree: nodes.document) -> int:
 
 def setup(app: Sphinx) -> dict:
     book_citations.register()
+    book_exercises.setup(app)
+    book_map.setup(app)
     app.connect("config-inited", theme, priority=900)
     app.connect("builder-inited", write_assets)
     app.connect("env-get-outdated", always_outdated)
