@@ -14,7 +14,7 @@ from pathlib import Path
 import book_records as records
 from sphinx.application import Sphinx
 
-HEADING = re.compile(r"(## (\d+)\. .+)\n\n(.+)", re.S)
+HEADING = re.compile(r"(## (\d+)\. [^\n]+)\n\n(.+)", re.S)
 
 
 def page(notebook: dict, slug: str, chapter: str) -> dict:
@@ -40,7 +40,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
     if docname.startswith("exercises/"):
         slug = docname.removeprefix("exercises/")
         chapter = Path(app.srcdir, "chapters", f"{slug}.ipynb")
-        app.env.note_dependency(str(chapter), docname=docname)
+        app.env.note_dependency(str(chapter))
         source[0] = json.dumps(page(json.loads(source[0]), slug, records.read_notebook(chapter).title))
 
 

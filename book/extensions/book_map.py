@@ -52,8 +52,18 @@ def rows(leans_on: dict[str, list[str]]) -> list[list[str]]:
     return out
 
 
+def implied(slug: str, leans_on: dict[str, list[str]]) -> set[str]:
+    """The chapters that something which `slug` leans on already leans on, directly or not."""
+    further: set[str] = set()
+    waiting = [other for first in leans_on[slug] for other in leans_on[first]]
+    while waiting:
+        further.add(waiting[-1])
+        waiting.extend(leans_on[waiting.pop()])
+    return further
+
+
 def drawing(titles: dict[str, str], leans_on: dict[str, list[str]], links: dict[str, str]) -> str:
-    """The map as SVG: a box with a link for each chapter, a line to each that it leans on."""
+    """The map as SVG: a box with a link for each chapter, a line to each that it leans on unless a longer way says so."""
     levels = rows(leans_on)
     width = max(len(row) for row in levels) * (WIDTH + GAP) + GAP
     height = len(levels) * (HEIGHT + RISE) - RISE + 4
@@ -63,7 +73,7 @@ def drawing(titles: dict[str, str], leans_on: dict[str, list[str]], links: dict[
     lines, boxes = [], []
     for slug, others in leans_on.items():
         x, y = at[slug]
-        for other in others:
+        for other in sorted(set(others) - implied(slug, leans_on)):
             x0, y0 = at[other][0], at[other][1] + HEIGHT
             lines.append(f'<path d="M{x0:g} {y0:g}C{x0:g} {y0 + RISE:g} {x:g} {y - RISE:g} {x:g} {y:g}"/>')
         words = wrap(titles[slug], 20)

@@ -54,12 +54,11 @@ class ExecuteWhatRuns(Execute):
 
     def preprocess(self, nb, resources, **kwargs):
         self._stopped = ""
+        self.on_notebook_start = self._limit
         return super().preprocess(nb, resources, **kwargs)
 
-    async def async_start_new_kernel_client(self):
-        client = await super().async_start_new_kernel_client()
-        client.execute(f"{inspect.getsource(_limit_output)}\n_limit_output({PRINTED})\ndel _limit_output", silent=True)
-        return client
+    def _limit(self, **_):
+        self.kc.execute(f"{inspect.getsource(_limit_output)}\n_limit_output({PRINTED})\ndel _limit_output", silent=True)
 
     def preprocess_cell(self, cell, resources, index):
         if not self._stopped:
@@ -92,6 +91,8 @@ class RestoreMissingCells(OverwriteCells):
             if cell.name in points and cell.name not in there:
                 restored = self.missing_cell_transform(cell, points[cell.name], is_solution=cell.name in solutions)
                 restored.id = cell.name[:64]
+                if cell.name in solutions:  # without nbgrader's remark it counts as left blank, with it, it would wait for the teacher
+                    restored.source = cell.source
                 nb.cells.insert(max((there.index(name) + 1 for name in before if name in there), default=len(nb.cells)), restored)
             before.append(cell.name)
         return nb, resources

@@ -10,7 +10,7 @@ SLUG = "edge-of-stability"
 FIVE = {f"{SLUG}-5-answer": "displacement = np.sqrt(2 * a / b)"}  # a right answer below the trouble
 TROUBLE = {
     "loops": "while True: pass",
-    "ignores-interrupts": "while True:\n    try:\n        while True: pass\n    except KeyboardInterrupt: pass",
+    "ignores-interrupts": "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
     "raises": "raise ValueError('no idea')",
     "dies": "import os; os._exit(1)",
     "prints-a-gigabyte": "print('x' * 10**9)",
