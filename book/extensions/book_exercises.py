@@ -1,4 +1,4 @@
-"""The pages of exercises, made from the students' notebooks in exercises/ as they are read.
+"""The pages of exercises, made from the students' notebooks in exercises/ as they are read, and the teacher's timetable.
 
 In a notebook an exercise is a heading with text below it, which JupyterLab shows as it is. The
 page puts the text into an `exercise` of sphinx-exercise, names the chapter, offers the notebook,
@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import book_records as records
+from book_directives import chapters, note_notebooks, raw
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
+EFFORT = re.compile(r"^\*[★☆]{3} · (\d+) minutes · (\d+) points?\*$", re.M)
 HEADING = re.compile(r"(## (\d+)\. [^\n]+)\n\n(.+)", re.S)
 
 
@@ -44,5 +49,54 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = json.dumps(page(json.loads(source[0]), slug, records.read_notebook(chapter).title))
 
 
+class timetable(nodes.General, nodes.Element):
+    """Placeholder: the table needs every chapter read first."""
+
+
+class Timetable(SphinxDirective):
+    """For each chapter what it leans on, the minutes to read it and to run it, and those of its exercises."""
+
+    def run(self):
+        note_notebooks(self.env)
+        for path in sorted(Path(self.env.srcdir, "exercises").glob("*.ipynb")):
+            self.env.note_dependency(str(path))
+        return [timetable()]
+
+
+def effort(path: Path) -> list[tuple[int, int]]:
+    """The minutes and points of each exercise of a students' notebook."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [(int(m), int(p)) for cell in cells if cell["cell_type"] == "markdown" for m, p in EFFORT.findall("".join(cell["source"]))]
+
+
+def timetable_html(app: Sphinx, docname: str) -> str:
+    from descent_book import words
+
+    rows = []
+    written = chapters(app.env)
+    titles = {chapter.slug: chapter.title for chapter in written}
+    for chapter in written:
+        target = f"chapters/{chapter.slug}"
+        exercises = effort(Path(app.srcdir, "exercises", f"{chapter.slug}.ipynb"))
+        cells = {
+            "Leans on": ", ".join(titles[s] for s in chapter.leans_on) or "–",
+            "To read": f"{records.minutes(words(app.env.get_doctree(target)))} min",
+            "To run": f"{round(chapter.facts['seconds'])} s",
+            "Exercises": f"{len(exercises)}, {sum(m for m, _ in exercises)} min, {sum(p for _, p in exercises)} points",
+        }
+        link = f'<th scope="row"><a href="{app.builder.get_relative_uri(docname, target)}">{escape(chapter.title)}</a></th>'
+        rows.append(f"<tr>{link}{''.join(f'<td>{escape(text)}</td>' for text in cells.values())}</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", *cells))
+    return f'<div class="d-timetable" tabindex="0" role="region" aria-label="Timetable"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for node in list(doctree.findall(timetable)):
+        node.replace_self(raw(timetable_html(app, docname)))
+
+
 def setup(app: Sphinx) -> None:
+    app.add_node(timetable)
+    app.add_directive("timetable", Timetable)
     app.connect("source-read", read)
+    app.connect("doctree-resolved", resolve)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import html
 import http.server
+import re
 import threading
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
@@ -206,3 +209,65 @@ def test_gallery_shows_every_chapter():
     for card in cards:
         assert card.select_one(".d-card-picture svg"), f"{card.h3.get_text()} has no picture"
         assert card.select_one("p").get_text().strip()
+
+
+# ------------------------------------------------------------------ exercises
+
+EXERCISES = [p for p in CONTENT if p.startswith("exercises/")]
+
+
+def solutions() -> dict[str, str]:
+    """What stands in the sources of the exercises and not in the students' notebooks, without spaces -> where."""
+    out = {}
+    for path in sorted((ROOT / "book/exercises").glob("*.ipynb")):
+        students = "".join(c.source for c in nbformat.read(ROOT / "exercises" / path.name, as_version=4).cells)
+        for cell in nbformat.read(path, as_version=4).cells:
+            for hidden in re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)\n### END", cell.source, re.S):
+                for line in (re.sub(r"\s", "", line) for line in hidden.splitlines()):
+                    if len(line) > 8 and line not in re.sub(r"\s", "", students):
+                        out[line] = f"{path.name}, {cell.id}"
+    return out
+
+
+def test_no_solution_anywhere_in_the_site():
+    """Neither on a page, nor in its source, nor in what can be downloaded or searched."""
+    hidden = solutions()
+    assert len(hidden) > 50
+    found = []
+    for path in sorted(p for p in HTML.rglob("*") if p.suffix in (".html", ".ipynb", ".md", ".txt", ".js", ".json", ".inv")):
+        text = path.read_text("utf-8", errors="ignore")
+        if path.suffix == ".html":
+            text = html.unescape(re.sub(r"<[^>]*>", "", text))
+        elif path.suffix == ".ipynb":
+            text = text.replace("\\n", "\n").replace('\\"', '"')
+        text = re.sub(r"\s", "", text)
+        found += [f"{path.relative_to(HTML)} holds {line!r} of {where}" for line, where in hidden.items() if line in text]
+        found += [f"{path.relative_to(HTML)} holds a solution's mark" for mark in ("BEGINSOLUTION", "BEGINHIDDENTESTS") if mark in text and "teaching" not in path.name]
+    assert not found, found
+
+
+@pytest.mark.parametrize("address", EXERCISES)
+def test_hints_are_folded_and_the_notebook_can_be_had(visit, address):
+    page = visit(address)
+    hints = page.locator("div.exercise details")
+    assert page.locator("div.exercise").count() >= 4 and hints.count() >= 3
+    assert not hints.first.locator("p").first.is_visible()
+    hints.first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert hints.first.locator("p").first.is_visible()
+    with page.expect_download() as download:
+        page.get_by_text("Download the notebook").click()
+    assert Path(download.value.path()).read_bytes() == (ROOT / address).with_suffix(".ipynb").read_bytes()
+    assert page.problems == []
+
+
+def test_the_map_leads_to_every_chapter(visit):
+    page = visit("book/map.html")
+    targets = page.locator(".d-map a").evaluate_all("links => links.map((a) => a.getAttribute('href'))")
+    assert sorted(targets) == sorted(f"../{p}" for p in CONTENT if p.startswith("chapters/"))
+
+
+def test_a_chapter_links_what_it_leans_on(visit):
+    page = visit("chapters/edge-of-stability.html")
+    page.locator(".d-leans a").click()
+    assert page.url.endswith("/chapters/quadratic-bowl.html")

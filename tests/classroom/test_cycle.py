@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, answered
+from courses import ROOT, answered
 
 SOURCES = sorted((ROOT / "book/exercises").glob("*.ipynb"))
 WRONG = Path(__file__).parent / "wrong_answers"

@@ -4,7 +4,7 @@ import html
 
 import nbformat
 import pytest
-from conftest import answered
+from courses import answered
 
 SLUG = "edge-of-stability"
 FIVE = {f"{SLUG}-5-answer": "displacement = np.sqrt(2 * a / b)"}  # a right answer below the trouble

@@ -84,11 +84,13 @@ def parts() -> tuple[Chapter, ...]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`chapter`: every chapter; `stored`: every notebook with outputs; `output`: every stored claim."""
+    """`chapter`: every chapter; `exercises`: every notebook of exercises; `stored`: every notebook with outputs; `output`: every stored claim."""
     if "chapter" in metafunc.fixturenames:
         metafunc.parametrize("chapter", chapters(), ids=str)
+    if "exercises" in metafunc.fixturenames:
+        metafunc.parametrize("exercises", exercises(), ids=str)
     if "stored" in metafunc.fixturenames:
-        found = chapters() + parts() + exercises()
+        found = chapters() + parts()
         metafunc.parametrize("stored", found, ids=[f"{c.path.parent.name}/{c}" for c in found])
     if "output" in metafunc.fixturenames:
         found = [(c, k, o) for c in chapters() for k, (_, o) in enumerate(c.claims)]
@@ -102,11 +104,6 @@ def bibliography() -> dict[str, dict[str, str]]:
 
     entries = parse_file(str(ROOT / "book/references.bib"), bib_format="bibtex").entries
     return {key: dict(re.findall(r"(chapter|scope):([\w-]+)", e.fields.get("keywords", ""))) for key, e in entries.items()}
-
-
-@pytest.fixture(scope="session")
-def exercise_notebooks() -> dict[str, Chapter]:
-    return {c.slug: c for c in exercises()}
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "book/extensions"))
 
 import book_directives  # noqa: E402
+import book_exercises  # noqa: E402
+import book_map  # noqa: E402
 import book_records as records  # noqa: E402
 import descent_book  # noqa: E402
 
@@ -172,3 +174,59 @@ def test_logo_has_the_palette(name):
     palette = {colour for pair in quantities.COLORS.values() for colour in pair}
     found = set(re.findall(r"#[0-9a-f]{6}", (ROOT / "book/assets" / name).read_text("utf-8")))
     assert found and found <= palette
+
+
+# --------------------------------------------------------------- map and exercises
+
+LEANS = {"b": ["a"], "d": ["b", "a", "c"], "a": [], "c": ["a"], "alone": []}
+
+
+def test_a_chapter_says_what_it_leans_on(tmp_path):
+    def leans(text):
+        path = tmp_path / "x.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# T\n\n{text}")]), path)
+        os.utime(path, ns=(hash(text) % 10**9,) * 2)
+        return records.read_notebook(path).leans_on
+
+    assert leans("This chapter leans on [a](one-a.ipynb) for $2/\\lambda$ and on [the\nb](b.ipynb) for x; [c](c.ipynb) asks more.") == ["one-a", "b"]
+    assert leans("The chapter leans on no other. [c](c.ipynb) leans on it.") == []
+
+
+def test_the_map_has_each_chapter_below_what_it_leans_on():
+    rows = book_map.rows(LEANS)
+    depth = {slug: i for i, row in enumerate(rows) for slug in row}
+    assert sorted(depth) == sorted(LEANS)
+    assert all(depth[other] < depth[slug] for slug, others in LEANS.items() for other in others)
+
+
+@pytest.mark.parametrize("leans_on", [{"a": ["b"], "b": ["a"]}, {"a": ["missing"]}, {"a": ["a"]}])
+def test_a_map_that_cannot_be_drawn_is_refused(leans_on):
+    with pytest.raises(ValueError, match="missing chapter or on each other"):
+        book_map.rows(leans_on)
+
+
+def test_the_map_links_each_chapter_and_draws_no_line_twice():
+    svg = book_map.drawing({s: f"Title of {s} <1>" for s in LEANS}, LEANS, {s: f"{s}.html" for s in LEANS})
+    assert svg.count("<a href") == len(LEANS) and "&lt;1&gt;" in svg
+    assert svg.count("<path") == 4, "d leans on a only through b and c"
+
+
+def test_an_exercise_becomes_one_on_the_page():
+    cells = [
+        nbformat.v4.new_markdown_cell("# Exercises: x\n\nIntroduction."),
+        nbformat.v4.new_markdown_cell("## 1. Predict: a step\n\n*★☆☆ · 5 minutes · 1 point*\n\nWhat?\n\n- a\n- b"),
+        nbformat.v4.new_code_cell("x = ..."),
+        nbformat.v4.new_markdown_cell("*Your answer*", metadata={"nbgrader": {"solution": True}}),
+    ]
+    page = book_exercises.page(nbformat.v4.new_notebook(cells=cells), "a-slug", "The chapter")
+    top, exercise, code = (cell["source"] for cell in page["cells"])
+    assert "[The chapter](../chapters/a-slug.ipynb)" in top and "<a-slug.ipynb>" in top
+    assert exercise.startswith("## 1. Predict: a step\n\n:::::{exercise}\n") and exercise.endswith("- b\n:::::") and ":label: a-slug-exercise-1" in exercise
+    assert code == "x = ..."
+    assert "exercise}" not in str(cells), "the notebook itself stays as it is"
+
+
+def test_the_effort_of_exercises_is_summed(tmp_path):
+    cells = [nbformat.v4.new_markdown_cell(f"## {n}. Predict: x\n\n*★★☆ · {m} minutes · {p} point{'s' * (p > 1)}*\n\nText") for n, m, p in ((1, 5, 1), (2, 20, 2))]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+    assert book_exercises.effort(tmp_path / "x.ipynb") == [(5, 1), (20, 2)]

@@ -88,10 +88,9 @@ def test_an_unknown_chapter_names_the_known(house, capsys):
     assert "'god'; there are: good" in capsys.readouterr().err
 
 
-def test_a_chapter_runs_with_its_exercises(house):
-    one, two = house("good", "1"), house("good", "2", folder="book/exercises")
-    house("other", "3")
-    assert execute.notebooks(["good"]) == [one, two]
+def test_chapters_and_the_pages_of_the_parts_run(house):
+    one, two = house("good", "1"), house("a-part", "2", folder="book/parts")
+    assert execute.notebooks([]) == [one, two] and execute.notebooks(["good"]) == [one]
 
 
 def test_a_cell_that_takes_too_long_fails(house, capsys):

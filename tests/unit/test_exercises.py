@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from descent import exercises
-from descent.exercises import NotAnAnswer, check, choice, compare, digest, exercise, number, right, wrong
+from descent.exercises import PART, Feedback, NotAnAnswer, check, compare, exercise, number, predict, right, wrong
 
 NAME = "test-chapter/{}"
 
@@ -19,29 +19,67 @@ def registry(monkeypatch):
 
 @pytest.fixture
 def question():
+    """A prediction whose experiment counts how often it is run."""
     name = NAME.format(1)
-    choice(name, options=("it grows", "it settles"), digest=digest(name, "it settles"), right="Yes.", wrong="Look again.")
+
+    @predict(name, options=("it grows", "it settles", "it falls"), right="Yes.", wrong="Look again.")
+    def _(slope):
+        return ("it grows" if slope > 0.1 else "it falls" if slope < -0.1 else "it settles"), f"The slope is {slope:.1f}."
+
     return name
 
 
-def test_a_choice_knows_its_answer(question):
-    assert check(question, "It  settles ")
-    feedback = check(question, "it grows")
-    assert not feedback and feedback.right is False and str(feedback) == "Not yet. Look again."
+class Experiment:
+    def __init__(self, result):
+        self.result, self.runs = result, 0
+
+    def __call__(self):
+        self.runs += 1
+        return self.result
 
 
-def test_a_choice_that_is_no_option_lists_them(question):
-    assert "it grows; it settles" in check(question, "it explodes").message
+@pytest.mark.parametrize(("slope", "shown"), [(1.0, "it grows"), (0.0, "it settles"), (-1.0, "it falls")])
+def test_a_prediction_is_held_to_what_the_run_shows(question, slope, shown):
+    for option in ("it grows", "It  settles ", "it falls"):
+        feedback = check(question, option, Experiment(slope))
+        assert feedback.right is (" ".join(option.lower().split()) == shown)
+        assert str(feedback) == (f"Right. The slope is {slope:.1f}. Yes." if feedback else f"Not yet. The slope is {slope:.1f}. Look again.")
+
+
+def test_nothing_runs_before_the_prediction_is_made(question):
+    run = Experiment(0.0)
+    assert "it grows; it settles" in check(question, "it explodes", run).message
+    assert check(question, ..., run).right is None
+    assert run.runs == 0
+    check(question, "it falls", run)
+    assert run.runs == 1
+
+
+def test_a_run_that_shows_none_of_the_options_is_an_error():
+    @predict(NAME.format(5), options=("a", "b"), right="y", wrong="n")
+    def _(run):
+        return "c", ""
+
+    with pytest.raises(ValueError, match="shows 'c'"):
+        check(NAME.format(5), "a", lambda: 0)
 
 
 def test_an_open_answer_is_neither_right_nor_wrong(question):
     for nothing in (..., None):
-        assert check(question, nothing).right is None
-        assert not check(question, nothing)
+        assert check(question, nothing, Experiment(0)).right is None
+        assert not check(question, nothing, Experiment(0))
 
 
-def test_the_same_answer_has_another_digest_elsewhere():
-    assert digest(NAME.format(1), "yes") != digest(NAME.format(2), "yes")
+def test_a_check_says_how_many_answers_it_wants(question):
+    with pytest.raises(TypeError, match="with 2 values after its name, got 1"):
+        check(question, "it grows")
+
+
+def test_points_are_the_share_of_an_answer(capsys):
+    judge = lambda a: compare(a, 0.1, rel=0.02, mistakes={0.05: "A factor two is missing."})  # noqa: E731
+    assert [judge(a).grade(points=4) for a in (0.1, 0.05, 0.3)] == [4.0, 4 * PART, 0.0]
+    assert Feedback(None, "open", 0.0).grade(points=4) == 0
+    assert "A factor two is missing." in capsys.readouterr().out
 
 
 def test_a_measured_answer_is_judged_by_a_function():
@@ -88,10 +126,8 @@ def test_number_takes_one_finite_number(answer):
     ("call", "message"),
     [
         (lambda: exercise("chapter"), "chapter-slug/number"),
-        (lambda: digest("chapter", "x"), "chapter-slug/number"),
-        (lambda: choice(NAME.format(4), options=("a",), digest="0" * 64, right="y", wrong="n"), "two different options"),
-        (lambda: choice(NAME.format(4), options=("a", "b"), digest="a", right="y", wrong="n"), "64 hexadecimal"),
-        (lambda: choice(NAME.format(4), options=("a", "b"), digest="0" * 64, right="y", wrong=" "), "a message"),
+        (lambda: predict(NAME.format(4), options=("a", "A "), right="y", wrong="n"), "two different options"),
+        (lambda: predict(NAME.format(4), options=("a", "b"), right="y", wrong=" "), "a message"),
         (lambda: compare(1, 1), "needs a tolerance"),
         (lambda: compare(1, 0, rel=0.1), "must be positive"),
         (lambda: compare(1, 1, rel=0.5, mistakes={1.2: "x"}), "within the tolerance"),
