@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import math
 
-from descent import data, highdim, theory
-from descent.exercises import choice, compare, exercise, number
+import numpy as np
 
-choice(
+from descent import data, highdim, theory
+from descent.exercises import Feedback, compare, exercise, number, predict, wrong
+from descent.seeding import seeds
+
+
+@predict(
     "diagonal-networks/1",
     options=("uv stays the same", "uv shrinks", "uv grows", "it depends on the sign of the gradient"),
-    digest="c313ea2915a9000664e625dba275295b45a2eaa2738dbec26151d7848d46d2c8",
     right="The first-order terms of the two factors cancel, the second-order one cannot, and it has a fixed sign.",
     wrong="Write down the factor by which the step multiplies u and that for v, and multiply them out.",
 )
+def _(run):
+    # from u = v a coefficient moves against its gradient
+    change = 2 * np.log(run.effective_scale.isel(seed=0, step=1) / run.effective_scale.isel(seed=0, step=0)).values
+    up = run.coefficients.isel(seed=0, step=1).values > 0
+    usual = np.median(change[up]), np.median(change[~up])
+    if np.abs(usual).max() < 1e-9:
+        shown = "uv stays the same"
+    elif usual[0] * usual[1] < 0:
+        shown = "it depends on the sign of the gradient"
+    else:
+        shown = "uv shrinks" if usual[0] < 0 else "uv grows"
+    return shown, f"The logarithm of uv changes by {change[up].mean():.1g} where the gradient is negative and by {change[~up].mean():.1g} where it is positive, in the mean."
 
 
 @exercise("diagonal-networks/2")
-def _(answer):
+def _(answer) -> Feedback:
+    lr, noise, d = 0.01, 1.0, data.sparse_regression(40, 100, 5, seed=seeds(1)[0])
+    squares = d.x.double().numpy() ** 2
+    # the noise that a step puts into the coefficients returns in the residuals of later steps: their mean square
+    # is noise^2 / (1 - q), since a coefficient moves by 4 lr |beta| times its gradient once a is small
+    q = 2 * lr * float((squares @ np.abs(d.truth.double().numpy())).mean())
+    rate = 2 * lr**2 * noise**2 / (1 - q) * squares.mean()
+    fall = number(answer, "a rate")
+    if 0 <= fall < rate / 10:
+        return wrong("That is next to nothing: with clean labels the loss vanishes, and with it what the steps take. Are the labels of your run noisy?")
     return compare(
-        number(answer, "an effective scale"),
-        0.1 * math.exp(-2 * 0.02**2 * 0.5**2 * 10_000),
-        rel=0.03,
+        fall,
+        rate,
+        rel=0.2,  # one series of draws, and what is left of the fit after 2,000 steps
         mistakes={
-            0.1 * math.exp(-4 * 0.02**2 * 0.5**2 * 10_000): "This is how much the product uv has shrunk. The scale is its square root.",
-            0.1 * math.exp(-2 * 0.02**2 * 0.5 * 10_000): "The identity asks for the mean square of the gradient. You used the standard deviation of the noise as if it were its variance.",
-            0.1 * math.exp(-4 * 0.02**2 * 10_000 * 0.5): "Check the factor: one half of the logarithm of 1 − 4η²g².",
+            -rate: "This is the slope. The question is for the rate at which it falls.",
+            2 * rate: "This is how fast the logarithm of the product uv falls. The scale is its square root.",
+            rate / math.log(10): "You took decimal logarithms.",
+            rate / lr: "This is the rate per unit of t, learning rate times steps. The question is for one step.",
         },
-        right="And nothing stops it: twice the steps, and it is squared again.",
+        right="Most of it is the noise of the labels, the rest the network's own jitter, which that noise keeps alive. And nothing stops it.",
     )
 
 
@@ -35,27 +60,41 @@ def _(answer):
 def _(answer):
     d = data.sparse_regression(40, 100, 5, seed=3)
     x, y = d.x.double().numpy(), d.y.double().numpy()
-    right = abs(theory.min_hyperbolic_entropy(x, y, 0.05)).sum()
+    beta = theory.min_hyperbolic_entropy(x, y, 0.05)
+    right = float(abs(beta).sum())
     return compare(
         number(answer, "an ℓ₁ norm"),
-        float(right),
+        right,
         rel=0.005,
         mistakes={
             float(abs(theory.min_l1(x, y)).sum()): "This is the limit of a vanishing init scale. At 0.05 the logarithm is not that large yet.",
             float(abs(theory.min_l2(x, y)).sum()): "This is what a large init scale finds.",
+            float(abs(theory.min_hyperbolic_entropy(x, y, 0.05**2)).sum()): "You put in the square of the init scale. Which power of it does the function ask for?",
+            float(np.sqrt((beta**2).sum())): "This is their Euclidean norm.",
+            float(beta.sum()): "The coefficients have signs, and yours cancel.",
+            right / 100: "You took the mean over the coordinates. A norm adds them up.",
         },
         right="A network trained with small full-batch steps agrees to about three digits.",
         wrong="Is the run long enough, and its step small enough? Compare with theory.min_hyperbolic_entropy. The data set has seed 3.",
     )
 
 
-choice(
+@predict(
     "diagonal-networks/4",
     options=("it ends closer to the truth", "it ends farther from the truth", "it ends at the same place", "it diverges"),
-    digest="b5bea4600589f9a3ef8d550f5eeef80c3528cdd0c71bdae897c2e4bfe5eb98cc",
     right="Large full-batch steps shrink the scale where the gradient is large, and that is where the truth is.",
     wrong="Which coordinates have the largest full-batch gradient at the start? What does the entropy make of a coordinate whose scale has shrunk more than the others'?",
 )
+def _(runs):
+    # one row per data set: the squared distance to the truth after small steps and after large ones
+    ends = np.array([run.truth_error.values.ravel() for run in runs])
+    lost = int(np.isnan(ends[:, 1]).sum())
+    if 2 * lost > len(ends):
+        return "it diverges", f"The run with the large step diverges on {lost} of {len(ends)} data sets."
+    small, large = np.nanmedian(ends, axis=0)
+    ratio = float(np.nanmedian(ends[:, 1] / ends[:, 0]))
+    shown = "it ends at the same place" if abs(ratio - 1) < 0.01 else f"it ends {'closer to' if ratio < 1 else 'farther from'} the truth"
+    return shown, f"In the median of {len(ends)} data sets the squared distance to the truth ends at {small:.2f} with the small step and at {large:.2f} with the large one, and is multiplied by {ratio:.2f}."
 
 
 @exercise("diagonal-networks/5")
@@ -65,8 +104,27 @@ def _(answer):
         highdim.late_rate(0.5, 0.2, 0.1),
         rel=0.02,
         mistakes={
+            -highdim.late_rate(0.5, 0.2, 0.1): "This is an eigenvalue. A decay has a positive rate.",
             8 * 0.5 * 2 * 0.2**2: "This is the rate without gradient noise. The noise feeds back into the zeros and slows them down.",
             8 * 0.5 * math.sqrt(1 + 4 * 0.2**4): "This is how fast the coefficients that are one converge. Which ones does one wait for?",
         },
         right="The zeros are slow because their speed is the square of the scale.",
+    )
+
+
+@predict(
+    "diagonal-networks/6",
+    options=("in about half the time", "in about the same time", "in at least one and a half times the time", "never"),
+    right="The drift is twice as strong, but what gradient noise adds to the coordinates and takes from the scale goes with the square of the step. For this target the gain and the loss nearly balance.",
+    wrong="The step enters the drift of a coordinate and the strength of its noise. With which power each? And which of them does the effective scale feel?",
+)
+def _(runs):
+    first, second = (float(run.time.where(run.risk < 0.001).min()) for run in runs)
+    if np.isnan(second):
+        return "never", f"At t = {float(runs[1].time[-1]):.0f} the risk is {float(runs[1].risk[-1]):.2g} with c = 2."
+    ratio = second / first
+    shown = "in about half the time" if ratio < 0.75 else "in about the same time" if ratio < 1.25 else "in at least one and a half times the time"
+    return shown, (
+        f"The risk falls below 0.001 at t = {first:.1f} with c = 1 and at t = {second:.1f} with c = 2. "
+        f"Of the scale 0.3 there is left {float(runs[0].scale[-1]):.2f} in the end with c = 1 and {float(runs[1].scale[-1]):.2f} with c = 2."
     )
