@@ -109,6 +109,10 @@ class Task:
             raise ValueError(f"cross_entropy needs class labels; the data {self.data.name!r} has real targets: use 'mse'")
         if self.loss in MARGIN:
             self._check_signs()
+        if self.loss == "mse":
+            wanted = self.data.classes or math.prod(self.data.y.shape[1:])
+            if self._outputs() != wanted:  # one output would be compared with each of several targets
+                raise ValueError(f"mse on {self.data.name!r} needs a model with {wanted} output{'s' * (wanted != 1)}, one for each {'class' if self.data.classes else 'target'}; this one has {self._outputs()}")
         if not torch.isfinite(self.data.x).all():
             raise ValueError(f"the inputs of {self.data.name!r} contain NaN or infinity")
         if not self.name:
@@ -121,10 +125,13 @@ class Task:
             raise ValueError(f"{self.loss} tells two classes apart; the data {self.data.name!r} has {self.data.classes}")
         if self.data.classes is None and (self.data.y.abs() != 1).any():
             raise ValueError(f"{self.loss} needs targets -1 and 1; the data {self.data.name!r} has others")
+        if self._outputs() != 1:
+            raise ValueError(f"{self.loss} needs a model with a single output, not {self._outputs()}")
+
+    def _outputs(self) -> int:
+        """How many numbers the model makes of one example."""
         example = self.data.x[:1].reshape(1, *self.model.input_shape).movedim(0, -1)
-        outputs = self.model.apply(self.model.init(generator(0, "init"), 1.0), example.float()).shape[-2]
-        if outputs != 1:
-            raise ValueError(f"{self.loss} needs a model with a single output, not {outputs}")
+        return self.model.apply(self.model.init(generator(0, "init"), 1.0), example.float()).shape[-2]
 
     @cached_property
     def layout(self) -> dict[str, tuple[int, ...]]:

@@ -550,6 +550,8 @@ def gradient_sizes(q: ArrayLike, weight: ArrayLike, width: int, layers: int, bia
     chi = np.stack([susceptibility(forth[..., l], weight, bias, activation) for l in range(layers)], -1)
     back = np.concatenate([np.cumprod(chi[..., ::-1], -1)[..., ::-1], np.ones_like(chi[..., :1])], -1)
     return np.sqrt(width * (forth - bias[..., None] ** 2) / weight[..., None] ** 2 * back)
+
+
 # -- which interpolator: smallest hyperbolic entropy, l1 norm, l2 norm -------------------
 
 

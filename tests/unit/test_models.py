@@ -51,8 +51,7 @@ def test_one_apply_for_any_network_dimensions(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_flat_and_named_parameters_are_the_same(name):
     model = MODELS[name]
-    task = Task(model, data.Data("zeros", torch.zeros(2, *model.input_shape), torch.zeros(2, dtype=torch.int64)),
-                "output" if name in ("quadratic", "function") else "mse")  # fmt: skip
+    task = Task(model, data.Data("zeros", torch.zeros(2, *model.input_shape), torch.zeros(2, dtype=torch.int64)), "output")
     params = model.init(generator(1, "init"), torch.tensor([1.0, 2.0]))
     flat = task.flatten(params, 1)
     assert flat.shape == (2, task.parameters)

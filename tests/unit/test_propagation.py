@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from descent import Task, data, models, sweep, theory
-from descent.probes.features import jacobian
-from descent.probes.propagation import centred_alignment, cosine_similarity, input_jacobian, layer_alignment, layer_factors, layer_kernels
+from descent.probes.features import jacobian, kernel_distance
+from descent.probes.propagation import cosine_similarity, input_jacobian, layer_alignment, layer_factors, layer_kernels
 from descent.seeding import generator
 
 DIGITS = data.digits(40)
@@ -70,8 +70,8 @@ def test_centred_alignment_is_a_cosine_of_centred_kernels():
     a, b = (f @ f.T for f in generator(0, "probe").normal(2, 6, 3).double())
     H = torch.eye(6).double() - 1 / 6
     wanted = torch.trace(H @ a @ H @ b) / (torch.trace(H @ a @ H @ a) * torch.trace(H @ b @ H @ b)).sqrt()
-    torch.testing.assert_close(centred_alignment(a, b), wanted)
-    torch.testing.assert_close(centred_alignment(a, 3 * a + 2), torch.ones(()).double())
+    torch.testing.assert_close(1 - kernel_distance(a[None], b[None], centred=True)[0], wanted)
+    torch.testing.assert_close(kernel_distance(a[None], 3 * a[None] + 2, centred=True), torch.zeros(1).double())
 
 
 def test_the_last_layer_has_no_backward_factor():

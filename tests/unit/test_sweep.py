@@ -227,6 +227,10 @@ def test_a_task_is_checked_when_it_is_made():
         Task(models.MLP((3, 2)), data.gaussian(10, 3), "logistic")
     with pytest.raises(ValueError, match="needs class labels"):
         Task(models.MLP((3, 1)), data.teacher_student(10, 3))
+    with pytest.raises(ValueError, match="mse on .* needs a model with 10 outputs, one for each class; this one has 1"):
+        Task(models.MLP((64, 1)), DIGITS, "mse")
+    with pytest.raises(ValueError, match="mse on .* needs a model with 1 output, one for each target; this one has 2"):
+        Task(models.MLP((3, 2)), data.teacher_student(10, 3), "mse")
     with pytest.raises(ValueError, match="NaN or infinity"):
         Task(models.MLP((1, 1)), data.Data("bad", torch.tensor([[float("nan")]]), torch.zeros(1, 1)), "mse")
     with pytest.raises(TypeError, match="sweep trains a Task"):

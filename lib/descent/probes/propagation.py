@@ -8,6 +8,7 @@ from torch.func import jacrev, vmap
 
 from descent.models import MLP
 from descent.probes import Networks, Probe, register
+from descent.probes.features import kernel_distance
 from descent.probes.noise import example_by_example
 from descent.task import Task
 
@@ -75,23 +76,17 @@ def layer_kernels(task: Task, w: Tensor, x: Tensor) -> Tensor:
     return forward * backward
 
 
-def centred_alignment(kernel: Tensor, other: Tensor) -> Tensor:
-    """Centred alignment of kernel matrices (..., n, n), from 0 to 1 for kernels without negative eigenvalues.
-
-    Rows and columns lose their means; then the cosine in the Frobenius inner product (Cortes et al. 2012,
-    "Algorithms for learning kernels based on centered alignment", definition 4).
-    """
-    a, b = (k - k.mean(-1, keepdim=True) - k.mean(-2, keepdim=True) + k.mean((-2, -1), keepdim=True) for k in (kernel, other))
-    return (a * b).sum((-2, -1)) / (a.square().sum((-2, -1)) * b.square().sum((-2, -1))).sqrt()
-
-
 def layer_alignment(task: Task, w: Tensor, x: Tensor, labels: Tensor) -> Tensor:
     """Centred alignment of each layer's tangent kernel, and of its two factors, with the kernel "same label",
     (K, 3, layers): "both", "forward", "backward" (Lou et al. 2021). The last layer's backward factor is constant: NaN.
     """
     same = (labels[:, None] == labels).to(w.dtype)
     forward, backward = layer_factors(task, w, x)
-    return torch.stack([centred_alignment(k, same) for k in (forward * backward, forward, backward)], 1)
+
+    def aligned(kernels: Tensor) -> Tensor:
+        return 1 - kernel_distance(kernels.flatten(0, 1), same.expand(kernels.shape[0] * kernels.shape[1], -1, -1), centred=True).unflatten(0, kernels.shape[:2])
+
+    return torch.stack([aligned(k) for k in (forward * backward, forward, backward)], 1)
 
 
 def _features(networks: Networks) -> Tensor:

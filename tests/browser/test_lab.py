@@ -1,4 +1,4 @@
-"""The slider figure in JupyterLab, with a kernel behind it: run, move, train, choose."""
+"""JupyterLab, with a kernel behind it: the slider figure, and a students' notebook of exercises."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import time
 
 import nbformat
 import pytest
+from courses import ROOT, answered
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -27,7 +28,7 @@ together = ipywidgets.link((figure, "selection"), (other, "selection"))""",
 
 @pytest.fixture
 def lab(chromium, tmp_path):
-    """A JupyterLab on one small notebook; no other host can be reached."""
+    """`lab(name)` opens a notebook in a JupyterLab that has two, "figure" and "exercises", and runs it; no other host can be reached."""
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in CELLS],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
@@ -35,6 +36,8 @@ def lab(chromium, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     nbformat.write(notebook, work / "figure.ipynb")
+    students = nbformat.read(ROOT / "exercises/edge-of-stability.ipynb", as_version=4)
+    nbformat.write(answered(students, {"edge-of-stability-3-answer": "gfs = (w**2).sum()"}), work / "exercises.ipynb")
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
@@ -55,8 +58,16 @@ def lab(chromium, tmp_path):
         page = context.new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(found[1] + "/lab/tree/figure.ipynb")
-        yield page
+
+        def open_and_run(name):
+            page.goto(f"{found[1]}/lab/tree/{name}.ipynb")
+            page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
+            page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_text("Run All Cells", exact=True).click()
+            return page
+
+        yield open_and_run
         page.screenshot(path=str(tmp_path / "lab.png"))  # what it looked like, for whoever reads a failure
         context.close()
     finally:
@@ -65,11 +76,8 @@ def lab(chromium, tmp_path):
         log.close()
 
 
-def test_in_jupyterlab(lab):
-    lab.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
-    lab.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
-    lab.get_by_role("menuitem", name="Run", exact=True).click()
-    lab.get_by_text("Run All Cells", exact=True).click()
+def test_the_slider_figure(lab):
+    lab = lab("figure")
     first, second = lab.locator("figure.dx-ready").nth(0), lab.locator("figure.dx-ready").nth(1)
     second.wait_for(timeout=40_000)
     path = lambda figure: figure.locator(".dx-median").first.get_attribute("d")  # noqa: E731
@@ -98,4 +106,17 @@ def test_in_jupyterlab(lab):
     assert first.locator("fieldset").count() == 0
     first.get_by_role("button", name="adamw").click()
     first.locator("output", has_text="optimizer = adamw").wait_for(timeout=10_000)
+    assert lab.errors == []
+
+
+def test_the_students_notebook(lab):
+    lab = lab("exercises")
+    lab.get_by_text("The flow still has some way to go from there.").wait_for(timeout=60_000)
+    feedback = lab.locator(".descent-feedback strong")
+    lab.wait_for_function("document.querySelectorAll('.descent-feedback').length === 5", timeout=60_000)
+    assert [re.sub(r"\W+", "", text) for text in feedback.all_inner_texts()] == ["Open", "Open", "Notyet", "Open", "Open"]
+    hint = lab.locator(".jp-RenderedMarkdown details").first
+    assert not hint.locator("p").first.is_visible()
+    hint.locator("summary").click()
+    assert hint.locator("p").first.is_visible()
     assert lab.errors == []
