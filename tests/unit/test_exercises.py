@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from descent import exercises
 from descent.exercises import PART, Feedback, NotAnAnswer, check, compare, exercise, number, predict, right, wrong
@@ -116,7 +117,7 @@ def test_an_unknown_exercise_lists_those_that_exist(question):
         check(NAME.format(9), 1)
 
 
-@pytest.mark.parametrize("answer", ["x", [1, 2], np.nan, True, None])
+@pytest.mark.parametrize("answer", ["x", [1, 2], [[1], [2, 3]], xr.Dataset({"loss": 1.0}), {}, np.nan, True, None])
 def test_number_takes_one_finite_number(answer):
     with pytest.raises(NotAnAnswer):
         number(answer)

@@ -179,7 +179,10 @@ def number(answer: Any, what: str = "a number") -> float:
     Raises:
         NotAnAnswer: it is something else.
     """
-    values = np.asarray(answer)
+    try:
+        values = np.asarray(answer)
+    except (TypeError, ValueError):  # a Dataset, a ragged list
+        values = np.empty(0)
     if values.size != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise NotAnAnswer(f"The answer is {what}, one finite number; this is {_short(answer)}.")
     return float(values.reshape(()))
