@@ -52,7 +52,7 @@ def test_the_scale_is_read_off_the_run(speed, way, option):
 
 @pytest.mark.parametrize("after, option", [(6.7, "it stays about the same"), (12.0, "it doubles"), (3.0, "it halves"), (30.0, "it grows fourfold")])
 def test_the_heat_is_read_off_the_runs(after, option):
-    runs = [xr.Dataset({"weight_norm": (("seed", "step"), np.full((3, 2), norm))}) for norm in (6.5, after)]
+    runs = [xr.Dataset({"weight_norm": (("seed", "step"), np.full((3, 2), norm))}) for norm in (6.5, after, 9.0)]
     assert check(NAME(6), option, lambda: runs)
 
 

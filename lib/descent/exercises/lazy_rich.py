@@ -108,10 +108,10 @@ def _(answer):
     wrong="Which combination of the learning rate and the batch size sets the strength of the noise?",
 )
 def _(runs):
-    before, after = (float(run.weight_norm.isel(step=-1).median()) for run in runs)
+    before, after, rate_alone = (float(run.weight_norm.isel(step=-1).median()) for run in runs)
     factors = {"it stays about the same": 1, "it doubles": 2, "it halves": 0.5, "it grows fourfold": 4}
     shown = min(factors, key=lambda option: abs(math.log(after / before / factors[option])))
-    return shown, f"The median norm over {runs[0].sizes['seed']} runs is {before:.2f} before the change and {after:.2f} after it."
+    return shown, f"The median norm over {runs[0].sizes['seed']} runs is {before:.2f} before the change and {after:.2f} after it; with the learning rate alone doubled, {rate_alone:.2f}."
 
 
 @predict(
