@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
-from descent.exercises import choice, compare, exercise, number
+import numpy as np
 
-choice(
+from descent.exercises import compare, exercise, number, predict
+
+
+@predict(
     "lazy-rich/1",
     options=(
         "the same loss curve, and a tenth of the distance",
@@ -14,23 +17,37 @@ choice(
         "a ten times slower loss curve, and a tenth of the distance",
         "a ten times faster loss curve, and ten times the distance",
     ),
-    digest="3849672bdbef7c7b26a3dc417c0824308af6ee9e067bfa7800a544209cb3ff58",
     right="The speed of the outputs does not depend on the scale any more; the weights have only a tenth of the way to go.",
     wrong="Write down the speed of the output and the speed of the weights separately. In which of them does the scale cancel?",
 )
+def _(run):
+    loss, moved = run.loss.isel(seed=0), run.relative_distance.isel(seed=0, step=-1)
+    fall = np.log(loss.isel(step=0) / loss.isel(step=1))  # over the first record: how fast the loss falls
+    speed, way = float(fall[1] / fall[0]), float(moved[1] / moved[0])
+    laws = {
+        "the same loss curve, and a tenth of the distance": (1, 0.1),
+        "the same loss curve, and the same distance": (1, 1),
+        "a ten times slower loss curve, and a tenth of the distance": (0.1, 0.1),
+        "a ten times faster loss curve, and ten times the distance": (10, 10),
+    }
+    shown = min(laws, key=lambda law: math.dist(np.log([max(speed, 1e-3), way]), np.log(laws[law])))
+    end = loss.isel(step=-1).values
+    numbers = f"At the larger scale the loss falls {speed:.2f} times as fast at first and ends at {end[1]:.3f} against {end[0]:.3f}; the weights move {way:.3f} times as far."
+    return shown, numbers
 
 
 @exercise("lazy-rich/2")
 def _(answer):
+    lr, scale, layers = 0.002, 2.0, 4
     return compare(
         number(answer, "a learning rate"),
-        0.005,
-        rel=1e-3,
+        lr / scale**2,
+        rel=0.01,
         mistakes={
-            0.02: "The weights of the first network are longer. A step of the same length moves them by a smaller fraction.",
-            0.02 / 16: "You divided by the output scale. Write the weights as a factor times v: by how much does v move in one step?",
-            0.01: "One factor is missing: the gradient in the weights is not the gradient in v either.",
-            0.08: "The right factor, applied the other way: which of the two networks needs the smaller step?",
+            lr: "The weights of the first network are longer. A step of the same length moves them by a smaller fraction.",
+            lr / scale**layers: "You divided by the output scale. Write the weights as a factor times v: by how much does v move in one step?",
+            lr / scale: "One factor is missing: the gradient in the weights is not the gradient in v either.",
+            lr * scale**2: "The right factor, applied the other way: which of the two networks needs the smaller step?",
         },
         right="With the output scale that homogeneity asks for, both trainings are the same, step by step.",
     )
@@ -38,14 +55,16 @@ def _(answer):
 
 @exercise("lazy-rich/3")
 def _(answer):
+    kernel = math.sqrt(4 / (2**2 - 1))  # from (2 K)^2 - 4 = K^2
     return compare(
         number(answer, "a kernel at the start"),
-        2 / math.sqrt(3),
+        kernel,
         rel=0.01,
         mistakes={
-            2.0: "At this kernel the ratio is the square root of two. The question asks for a doubling.",
-            4 / 3: "That is the square of the answer, or close to it: the conserved quantity has a square in it.",
-            2.0 * math.sqrt(3): "The kernel at the end is the larger one: which of the two is doubled?",
+            2.0: "That is what the formula for small kernels gives. Is this one small against what the task demands?",
+            math.sqrt(2): "That is what the formula for large kernels gives. Is this one large against what the task demands?",
+            2 * kernel: "This is the kernel at the end of such a run. With which one did it begin?",
+            kernel / 2: "A factor is missing in the conserved quantity: compare the derivative of the kernel's square with that of the output's.",
         },
         right="The crossover sits where the initial kernel is about as large as what the task demands.",
     )
@@ -56,33 +75,60 @@ def _(answer):
     return compare(
         number(answer, "an exponent"),
         -1.0,
-        abs=0.12,
+        abs=0.12,  # at a scale of ten the kernel still changes by some percent, and the path of the weights with it
         mistakes={
             1.0: "You have the right size. Does the distance grow or shrink with the scale?",
             -2.0: "This is the exponent of the kernel distance, one minus a cosine, which is quadratic in the change.",
+            0.0: "This is the slope of a line through the numbers themselves. In which coordinates is a power law a line?",
         },
         right="The weights have a tenth of the way to go when the scale is ten times as large.",
     )
 
 
-choice(
-    "lazy-rich/5",
+@exercise("lazy-rich/5")
+def _(answer):
+    rank, dim = 4, 100
+    return compare(
+        number(answer, "a share"),
+        rank / dim,
+        rel=0.15,  # the mean over a hundred matrices is known to 7 %, that over a thousand to 2 %
+        mistakes={
+            math.sqrt(rank / dim): "This is the length of the projection. The formula asks for its square.",
+            1 / dim: "That is the share of one random direction, or of a matrix whose rows were not brought to unit length. How many directions are there?",
+            float(rank): "A share lies between zero and one. By what does the formula divide?",
+        },
+        right="A random subspace holds a part of a fixed vector that is its share of the dimensions.",
+    )
+
+
+@predict(
+    "lazy-rich/6",
     options=("it stays about the same", "it doubles", "it halves", "it grows fourfold"),
-    digest="3c89d50352bd897aa9cdc2df990471195561d304f63451ce44a08544b5367583",
     right="Noise enters through the temperature alone, and both factors leave it where it was.",
     wrong="Which combination of the learning rate and the batch size sets the strength of the noise?",
 )
+def _(runs):
+    before, after, rate_alone = (float(run.weight_norm.isel(step=-1).median()) for run in runs)
+    factors = {"it stays about the same": 1, "it doubles": 2, "it halves": 0.5, "it grows fourfold": 4}
+    shown = min(factors, key=lambda option: abs(math.log(after / before / factors[option])))
+    return shown, f"The median norm over {runs[0].sizes['seed']} runs is {before:.2f} before the change and {after:.2f} after it; with the learning rate alone doubled, {rate_alone:.2f}."
 
 
-@exercise("lazy-rich/6")
-def _(answer):
-    return compare(
-        number(answer, "a share"),
-        4 / 100,
-        rel=0.02,
-        mistakes={
-            (4 / 100) ** 0.5: "This is the length of the projection. The formula asks for its square.",
-            1 / 100: "That is the share of a single random direction. How many are there?",
-        },
-        right="A random subspace holds a part of a fixed vector that is its share of the dimensions.",
+@predict(
+    "lazy-rich/7",
+    options=("a tenth of the change", "about the same change", "ten times the change", "training diverges"),
+    right="Beyond 2/λ the initial kernel forbids rest. The output grows until it is of the order of the scale, and there the weights have moved by a finite amount, whatever the scale.",
+    wrong="What does the linear model do at this learning rate, and how large must the output of the network become before its kernel changes?",
+)
+def _(run):
+    change = run.kernel_change.isel(seed=0, step=-1)
+    if not np.isfinite(change.isel(lr=1)).all():
+        return "training diverges", "At the larger learning rate the weights left every bound."
+    calm, fast = (float(change.isel(lr=i, init_scale=1) / change.isel(lr=i, init_scale=0)) for i in (0, 1))
+    factors = {"a tenth of the change": 0.1, "about the same change": 1, "ten times the change": 10}
+    shown = min(factors, key=lambda option: abs(math.log(fast / factors[option])))
+    low, high = (float(change.isel(lr=1, init_scale=i)) for i in (0, 1))
+    return shown, (
+        f"Beyond the limit the kernel changes by {low:.2f} of its size at the smaller scale and by {high:.2f} at the larger one, a ratio of {fast:.2f}; "
+        f"at half of the limit the ratio is {calm:.2f}."
     )
