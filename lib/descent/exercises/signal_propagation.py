@@ -2,97 +2,126 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from scipy.optimize import brentq
 
 from descent import chaos, theory
-from descent.exercises import Feedback, NotAnAnswer, choice, compare, exercise, number, right, wrong
+from descent.exercises import PART, compare, exercise, number, predict, wrong
 
 
-@exercise("signal-propagation/1")
-def _(answer: Any) -> Feedback:
-    return compare(
-        number(answer, "a factor"),
-        0.5**8,
-        rel=0.01,
-        mistakes={
-            0.5**9: "That is the factor of the output. Does the derivative in a matrix contain the matrix itself?",
-            0.5: "Every layer that the gradient passes on its way back has been changed.",
-            0.5**7: "Count the matrices once more: eight hidden layers have nine of them.",
-            2.0**8: "In which direction does the gradient change if the weights that it is multiplied by become smaller?",
-        },
-        right="Without biases a ReLU network is homogeneous, so this holds exactly and not just on average.",
-    )
+@predict(
+    "signal-propagation/1",
+    options=("1/2", "1/128", "1/256", "1/512"),
+    right="Without biases a ReLU network is homogeneous, so this holds exactly and not just on average.",
+    wrong="Which matrices does the gradient pass on its way from the output to the first one, and which ones has the signal passed that it meets there? Does the derivative in a matrix contain that matrix?",
+)
+def _(run):
+    size = run.layer_gradient_size.isel(step=0, layer=0).mean("seed")
+    full, half = (float(size.sel(init_scale=scale)) for scale in (1.0, 0.5))
+    powers = {1: "1/2", 7: "1/128", 8: "1/256", 9: "1/512"}
+    nearest = min(powers, key=lambda n: abs(np.log2(full / half) - n))
+    return powers[nearest], f"The root mean square of the gradient is {full:.3g} before and {half:.3g} after, a ratio of 1 to {full / half:.5g}."
 
 
 @exercise("signal-propagation/2")
-def _(answer: Any) -> Feedback:
+def _(answer):
+    factor, alpha = number(answer, "a factor per layer"), 2.5
+    chi = float(theory.susceptibility(theory.variance_fixed_point(alpha), alpha))
+    return compare(
+        factor,
+        chi,
+        rel=0.06,  # twelve layers of 100 units: over six draws the fitted factor scatters by one percent
+        mistakes={
+            chi**0.5: "This is the factor of the root mean square, which the sweep records. The question asks for the mean square.",
+            1 / chi: "You go forward, from the input to the output. The gradient goes back.",
+            chi**-0.5: "You go forward, from the input to the output, and with the root mean square.",
+            alpha**2: "You counted the weights alone. Every unit that the gradient passes multiplies it by the slope of its activation.",
+            float(theory.susceptibility(1.0, alpha)): "You took the slopes at units of variance one. Which variance do deep layers have?",
+            float(np.log(chi)): "This is the logarithm of the factor.",
+        },
+        right="One number per layer: it depends on the variance that deep layers settle at, and on nothing else. Differences between inputs grow by the same factor on their way forth.",
+    )
+
+
+@exercise("signal-propagation/3")
+def _(answer):
+    alpha, bias = number(answer, "an init scale"), 0.5
+    edge = _edge(lambda scale: theory.variance_fixed_point(scale, bias), bias)
+    return compare(
+        alpha,
+        edge,
+        abs=0.01,
+        mistakes={
+            1.0: "That is the edge without biases. With them the variance of deep layers is no longer zero there, and slopes fall as the variance grows.",
+            _edge(lambda scale: 1.0, bias): "You held the variance at one. It has a fixed point of its own, for every init scale another.",
+            edge**2: "This is the square of an init scale, the variance of the weights in units of 1/N.",
+        },
+        right="Biases saturate the units, and it takes larger weights to make up for the smaller slopes.",
+    )
+
+
+def _edge(variance, bias):
+    """The init scale at which the susceptibility is one, for layers of this variance."""
+    return float(brentq(lambda scale: float(theory.susceptibility(variance(scale), scale, bias)) - 1, 1.0, 4.0))
+
+
+@exercise("signal-propagation/4")
+def _(answer):
     weight, bias = 2.0, 0.3
     q = theory.variance_fixed_point(weight, bias)
+    of_variance, of_correlation = (float(scale) for scale in theory.depth_scales(weight, bias))
     return compare(
         number(answer, "a number of layers"),
-        float(theory.depth_scales(weight, bias)[1]),
+        of_correlation,
         rel=0.05,
         mistakes={
-            float(1 / np.log(theory.susceptibility(q, weight, bias))): "You took the slope at c = 1, which repels here. Where do the correlations go?",
-            float(theory.depth_scales(weight, bias)[0]): "This is how fast the variance settles. The question is about the correlation of two inputs.",
+            float(1 / np.log(theory.susceptibility(q, weight, bias))): "You took the slope of the map at c = 1, which repels here. Where do the correlations go?",
+            of_variance: "This is how fast the variance settles. The question is about the correlation of two inputs.",
+            of_correlation * float(np.log(10)): "In so many layers the distance falls by a factor of ten.",
+            of_correlation * float(np.log(2)): "In so many layers the distance falls by a factor of two.",
+            1 / of_correlation: "This is a rate per layer. The question asks for a number of layers.",
         },
         right="A network of this init scale knows little about its inputs after a few times as many layers.",
     )
 
 
-@exercise("signal-propagation/3")
-def _(answer: Any) -> Feedback:
-    slopes = chaos.logistic(np.linspace(0.1, 0.9, 400), 3.8, 500)[1].mean(1)
-    exponent = float((slopes[500] - slopes[100]) / 400)
+@predict(
+    "signal-propagation/5",
+    options=("it is multiplied up to norm 1", "nothing changes", "it is set to zero", "its direction changes and its norm stays"),
+    right="Clipping is a bound from above. It protects from cliffs, and does nothing for memory.",
+    wrong="Put the norm of this gradient into the formula of the chapter. Which of the two arguments of the minimum is smaller?",
+)
+def _(run):
+    steps = run.weights.diff("step").isel(step=0, seed=0)
+    clipped, free = (steps.sel(clip=norm).values for norm in (1.0, np.inf))
+    long, short = np.linalg.norm(clipped), np.linalg.norm(free)
+    if long < 0.01 * short:
+        shown = "it is set to zero"
+    elif long > 2 * short:
+        shown = "it is multiplied up to norm 1"
+    else:
+        shown = "nothing changes" if clipped @ free > 0.999 * long * short else "its direction changes and its norm stays"
+    gradient = float(run.gradient_norm.sel(clip=np.inf).isel(step=0, seed=0))
+    return shown, f"The gradient has norm {gradient:.2g}; the first step is {long:.2g} long with clipping and {short:.2g} without, at a cosine of {clipped @ free / (long * short or 1):.3f}."
+
+
+@exercise("signal-propagation/6")
+def _(answer):
+    given = number(answer, "an exponent per step")
+    states, logarithms = chaos.logistic(np.linspace(0.1, 0.9, 400), 3.8, 500)
+    exponent = float((logarithms[500] - logarithms[100]).mean() / 400)
+    if given > 20 * exponent:
+        return wrong("This is the growth of the whole computation. The exponent is the growth of one step.", PART)
+    mean_slope = float(np.abs(3.8 * (1 - 2 * states[100:])).mean())
     return compare(
-        number(answer, "an exponent per step"),
+        given,
         exponent,
         abs=0.03,
         mistakes={
             float(np.log(2)): "This is the exponent at r = 4, where everything can be solved.",
             float(np.exp(exponent)): "This is the factor per step. The exponent is its logarithm.",
-            500 * exponent: "Divide by the number of steps.",
+            float(np.log(mean_slope)): "You averaged the derivatives and then took the logarithm. Along an orbit derivatives multiply: what is added up?",
+            exponent / float(np.log(2)): "You took logarithms to the base 2.",
         },
-        right="Chaotic, but less so than at r = 4: some starts are stretched less than by two per step.",
+        right="Chaotic, but less so than at r = 4: the typical start is stretched by less than two per step.",
     )
-
-
-choice(
-    "signal-propagation/4",
-    options=(
-        "it is multiplied up to norm 1",
-        "nothing changes",
-        "it is set to zero",
-        "its direction changes and its norm stays",
-    ),
-    digest="638d921af474ba2799e944930160cf7f661efc46bdb64392364a7c520eb24c9d",
-    right="Clipping is a bound from above. It protects from cliffs, and does nothing for memory.",
-    wrong="Put a gradient of norm 0.0001 into the formula of the chapter. Which of the two arguments of the minimum is smaller?",
-)
-
-
-@exercise("signal-propagation/5")
-def _(answer: Any) -> Feedback:
-    if not callable(answer):
-        raise NotAnAnswer("The answer is a function that takes an array of gradients and a norm, and returns an array.")
-    gradients = np.array([[3.0, 4.0], [0.3, 0.4], [0.0, -2.0]])
-    try:
-        given = np.asarray(answer(gradients.copy(), 1.0), dtype=float)
-    except Exception as error:
-        raise NotAnAnswer(f"Your function fails on an array of shape {gradients.shape}: {type(error).__name__}: {error}") from None
-    if given.shape != gradients.shape:
-        raise NotAnAnswer(f"Your function returns shape {given.shape} for gradients of shape {gradients.shape}.")
-    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
-    mistakes = {
-        "Some directions have changed. Do you bound each number by itself?": np.clip(gradients, -1, 1),
-        "A small gradient has become longer.": gradients / norms,
-        "One network's gradient decides how another's is clipped.": gradients / np.linalg.norm(gradients),
-    }
-    for message, mistaken in mistakes.items():
-        if np.allclose(given, mistaken):
-            return wrong(message)
-    if np.allclose(given, gradients / np.maximum(norms, 1)):
-        return right("Each network keeps its own direction, and only long gradients are shortened.")
-    return wrong("Compare the norms of the rows before and after: they should be 5, 0.5, 2 and 1, 0.5, 1.")
