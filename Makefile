@@ -46,7 +46,7 @@ execute: $(READY)
 	$(BIN)/python tools/execute.py $(CHAPTER)
 
 exercises: $(READY) $(TEACHERS)/.ready
-	PYTHONPATH=$(TEACHERS) PATH="$(CURDIR)/$(TEACHERS)/bin:$$PATH" $(BIN)/python tools/classroom.py --students
+	PYTHONPATH="$(CURDIR)/$(TEACHERS)" PATH="$(CURDIR)/$(TEACHERS)/bin:$$PATH" $(BIN)/python tools/classroom.py --students
 
 # a teacher's own environment gets nbgrader; the book's tests keep it apart, since it adds menus to JupyterLab
 classroom: $(READY)
