@@ -197,7 +197,7 @@ def test_traced(draw, mode):
 ], ids=["MLP", "CNN", "scalar", "diagonal", "normal start", "drawn start"])  # fmt: skip
 def test_initial_weights_of_many_networks_are_those_of_one_alone(model):
     """Bit by bit, whatever its neighbours; traced too."""
-    task = Task(model, data.Data("nothing", torch.zeros(4, *model.input_shape), torch.zeros(4, 3)), "output" if model.input_shape == (1,) else "mse")
+    task = Task(model, data.Data("nothing", torch.zeros(4, *model.input_shape), torch.zeros(4, 3)), "output")
     seeds, scales = [3, 0, 3, 2**32 - 1, 0, 3], np.array([1.0, 2.0, 0.5, 0.3, 1.0, 7.0])
     together = _initial(task, seeds, scales)
     for seed, scale, row in zip(seeds, scales, together):
