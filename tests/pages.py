@@ -2,12 +2,15 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from playwright.sync_api import sync_playwright
 
 from descent.explore import Explorer, static_assets
+from descent.zoom import Zoom
 
 ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
 
@@ -22,15 +25,17 @@ def launched():
         browser.close()
 
 
-def write_page(folder: Path, *figures: Explorer, theme: str = "light") -> Path:
-    """A page `page.html` in the folder, as the site has them."""
-    for name, text in static_assets().items():
+def write_page(folder: Path, *figures: Explorer | Zoom, theme: str = "light", more: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """A page `page.html` in the folder, as the site has them; `more`: further style sheets and scripts, name -> text."""
+    for name, text in {**static_assets(), **more}.items():
         (folder / name).write_text(text, encoding="utf-8")
+    styles = "".join(f'<link rel="stylesheet" href="{name}">' for name in ("explore.css", *more) if name.endswith(".css"))
+    scripts = "".join(f'<script src="{name}"></script>' for name in ("explore.js", *more) if name.endswith(".js"))
     page = folder / "page.html"
     page.write_text(
         f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>A page</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="explore.css">'
-        '<script src="explore.js"></script><style>html[data-theme="dark"] body { background: #16181d; color: #e8e4db }</style></head>'
+        f'<meta name="viewport" content="width=device-width">{styles}{scripts}'
+        '<style>html[data-theme="dark"] body { background: #16181d; color: #e8e4db }</style></head>'
         f"<body><main><h1>A page</h1>{''.join(figure.to_html() for figure in figures)}</main></body></html>",
         encoding="utf-8",
     )

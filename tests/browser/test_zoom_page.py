@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from pages import write_page
 
-from descent.explore import static_assets
 from descent.sweep import sweep
 from descent.trainability import Window, network, survey
 from descent.zoom import LEVELS, Zoom, codes, zoom
@@ -38,17 +38,7 @@ def visit(open_page, tmp_path, figure):
     """`visit(hash="#...", theme=..., before="script")` -> the figure's page."""
 
     def visit_(hash="", theme="light", before=WORKER, **options):
-        for name, text in {**static_assets(), **zoom_assets()}.items():
-            (tmp_path / name).write_text(text, encoding="utf-8")
-        where = tmp_path / "zoom.html"
-        where.write_text(
-            f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>A page</title>'
-            '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="zoom.css">'
-            '<script src="explore.js"></script><script src="zoom.js"></script>'
-            '<style>html[data-theme="dark"] body { background: #16181d; color: #e8e4db }</style></head>'
-            f"<body><main><h1>A page</h1>{figure.to_html()}</main></body></html>",
-            encoding="utf-8",
-        )
+        where = write_page(tmp_path, figure, theme=theme, more=zoom_assets())
         page = open_page("about:blank", **options)
         page.add_init_script(before)
         page.goto(where.as_uri() + hash)
