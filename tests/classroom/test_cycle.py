@@ -61,6 +61,17 @@ def test_each_recorded_wrong_answer_gets_its_part_and_its_message(graded):
                 assert row["says"] in page, f"{student}'s feedback lacks {row['says']!r}"
 
 
+def test_what_a_wrong_prediction_is_told_does_not_name_the_right_one(graded):
+    course, wrong = graded
+    found = {c.id: re.search(r'### BEGIN SOLUTION\n\w+ = "(.+)"\n', c.source) for c in course.notebook("source").cells}
+    right = {name.replace("-answer", "-check"): match[1] for name, match in found.items() if match}
+    assert right
+    for student, rows in wrong.items():
+        told = course.told(student)
+        for cell in rows.keys() & right.keys():
+            assert "Choose one of:" in told[cell] or right[cell] not in html.unescape(told[cell]), (student, cell)
+
+
 def test_the_release_holds_no_solution(graded):
     course, _ = graded
     source, release = course.notebook("source"), course.notebook("release")

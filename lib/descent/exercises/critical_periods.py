@@ -103,4 +103,4 @@ def _(runs):
     first, second = sorted(factors, key=factors.get, reverse=True)[:2]
     names = {1: "one layer", 2: "two layers", 3: "three layers"}
     shown = names[first] if factors[first] > 1.1 * factors[second] else "the factor is the same for all"
-    return shown, "Half of the target is learned after " + ", ".join(f"{large} and {small} steps ({names[depth]})" for depth, (large, small) in steps.items()) + "."
+    return shown, "Half of the target is learned after " + ", ".join(f"{large} and {small} steps (L = {depth})" for depth, (large, small) in steps.items()) + "."
