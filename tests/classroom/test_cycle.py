@@ -12,6 +12,7 @@ from courses import ROOT, answered
 
 SOURCES = sorted((ROOT / "book/exercises").glob("*.ipynb"))
 WRONG = Path(__file__).parent / "wrong_answers"
+pytestmark = pytest.mark.timeout(900)  # six students or so, each with a kernel of their own
 
 
 @pytest.fixture(scope="module", params=SOURCES, ids=lambda p: p.stem)

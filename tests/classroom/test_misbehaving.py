@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from courses import answered
 
+pytestmark = pytest.mark.timeout(900)  # some of them wait until they are stopped
 SLUG = "edge-of-stability"
 FIVE = {f"{SLUG}-5-answer": "displacement = np.sqrt(2 * a / b)"}  # a right answer below the trouble
 TROUBLE = {
@@ -43,7 +44,6 @@ def graded(course):
     return course, course.grades
 
 
-@pytest.mark.timeout(600)
 def test_everybody_is_graded(graded):
     _, grades = graded
     assert set(grades) == {*TROUBLE, "deleted-the-tests", "lost-every-mark", "rewrote-the-tests", "zoe"}
