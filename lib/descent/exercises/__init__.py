@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PART", "Feedback", "NotAnAnswer", "check", "compare", "exercise", "modules", "names", "number", "predict", "right", "wrong"]
+__all__ = ["PART", "Feedback", "NotAnAnswer", "check", "compare", "exercise", "modules", "names", "nearest", "number", "predict", "right", "wrong"]
 
 _ID = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/(\d+)")
 _CHECKS: dict[str, Callable[..., Feedback]] = {}
@@ -171,6 +172,11 @@ def predict(name: str, *, options: Sequence[str], right: str, wrong: str) -> Cal
             return Feedback(hit, f"{numbers} {right if hit else wrong}", float(hit))
 
     return register
+
+
+def nearest(ratio: float, factors: Mapping[str, float]) -> str:
+    """The option whose factor lies nearest to a measured ratio, on a logarithmic scale."""
+    return min(factors, key=lambda option: abs(math.log(ratio / factors[option])))
 
 
 def number(answer: Any, what: str = "a number") -> float:

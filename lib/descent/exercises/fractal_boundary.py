@@ -10,7 +10,7 @@ import numpy as np
 
 from descent import seeds
 from descent.boxcount import box_dimension, mixed_squares
-from descent.exercises import PART, NotAnAnswer, compare, exercise, number, predict, right, wrong
+from descent.exercises import PART, NotAnAnswer, compare, exercise, nearest, number, predict, right, wrong
 from descent.trainability import Window, converged, linear_threshold, network, scalar_fate, survey
 
 
@@ -61,9 +61,8 @@ def _(run):
     if 1e-7 not in steps or 1e-14 not in steps:
         return "for ever", "Most pairs of runs have not parted by the end."
     short, long = (float(np.median(steps[gap])) for gap in (1e-7, 1e-14))
-    options = {1: "about as long", 2: "about twice as long", 1000: "about a thousand times as long"}
-    nearest = min(options, key=lambda times: abs(math.log(long / short / times)))
-    return options[nearest], f"The runs part after {short:.0f} steps from a distance of 1e-7 and after {long:.0f} from 1e-14 (medians of {len(next(iter(run.values()))[0])} starts)."
+    shown = nearest(long / short, {"about as long": 1, "about twice as long": 2, "about a thousand times as long": 1000})
+    return shown, f"The runs part after {short:.0f} steps from a distance of 1e-7 and after {long:.0f} from 1e-14 (medians of {len(next(iter(run.values()))[0])} starts)."
 
 
 @exercise("fractal-boundary/4")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from descent.exercises import compare, exercise, number, predict
+from descent.exercises import compare, exercise, nearest, number, predict
 
 
 @predict(
@@ -110,7 +110,7 @@ def _(answer):
 def _(runs):
     before, after, rate_alone = (float(run.weight_norm.isel(step=-1).median()) for run in runs)
     factors = {"it stays about the same": 1, "it doubles": 2, "it halves": 0.5, "it grows fourfold": 4}
-    shown = min(factors, key=lambda option: abs(math.log(after / before / factors[option])))
+    shown = nearest(after / before, factors)
     return shown, f"The median norm over {runs[0].sizes['seed']} runs is {before:.2f} before the change and {after:.2f} after it; with the learning rate alone doubled, {rate_alone:.2f}."
 
 
@@ -126,7 +126,7 @@ def _(run):
         return "training diverges", "At the larger learning rate the weights left every bound."
     calm, fast = (float(change.isel(lr=i, init_scale=1) / change.isel(lr=i, init_scale=0)) for i in (0, 1))
     factors = {"a tenth of the change": 0.1, "about the same change": 1, "ten times the change": 10}
-    shown = min(factors, key=lambda option: abs(math.log(fast / factors[option])))
+    shown = nearest(fast, factors)
     low, high = (float(change.isel(lr=1, init_scale=i)) for i in (0, 1))
     return shown, (
         f"Beyond the limit the kernel changes by {low:.2f} of its size at the smaller scale and by {high:.2f} at the larger one, a ratio of {fast:.2f}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from descent import meanfield as mf
-from descent.exercises import PART, NotAnAnswer, compare, exercise, number, predict, right, wrong
+from descent.exercises import PART, NotAnAnswer, compare, exercise, nearest, number, predict, right, wrong
 
 
 @predict(
@@ -64,9 +64,8 @@ def _(answer):
 )
 def _(run):
     ratio = run[100] / run[1000]
-    options = {10: "is ten times smaller", 10**0.5: "is about three times smaller", 1: "is hardly smaller", 10**-0.5: "is about three times larger"}
-    nearest = min(options, key=lambda factor: abs(np.log(ratio / factor)))
-    return options[nearest], f"The distance is {run[100]:.4f} with 100 neurons and {run[1000]:.4f} with 1000."
+    factors = {"is ten times smaller": 10, "is about three times smaller": 10**0.5, "is hardly smaller": 1, "is about three times larger": 10**-0.5}
+    return nearest(ratio, factors), f"The distance is {run[100]:.4f} with 100 neurons and {run[1000]:.4f} with 1000."
 
 
 @exercise("mean-field/4")

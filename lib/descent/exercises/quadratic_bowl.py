@@ -9,16 +9,10 @@ import torch
 from scipy.stats import spearmanr
 
 from descent import data, theory
-from descent.exercises import PART, NotAnAnswer, compare, exercise, number, predict, right, wrong
-
+from descent.exercises import PART, NotAnAnswer, compare, exercise, nearest, number, predict, right, wrong
 
 #: what may happen to a quantity, and the factor by which it then changes
 _FACTORS = {"it falls to a tenth": 0.1, "it stays where it is": 1.0, "it grows by the factor 1.9": 1.9, "it grows tenfold": 10.0}
-
-
-def _nearest(ratio: float) -> str:
-    """The option whose factor lies nearest to `ratio`, on a logarithmic scale."""
-    return min(_FACTORS, key=lambda option: abs(math.log(ratio / _FACTORS[option])))
 
 
 @predict(
@@ -30,7 +24,7 @@ def _nearest(ratio: float) -> str:
 def _(run):
     stable = run.lr.where(run.diverged_at.isel(seed=0).isnull()).max("lr")
     plain, heavy = (float(stable.sel(momentum=beta)) for beta in (0.0, 0.9))
-    return _nearest(heavy / plain), f"The largest learning rate of the grid that does not diverge is {plain:.1f} without momentum and {heavy:.1f} with it."
+    return nearest(heavy / plain, _FACTORS), f"The largest learning rate of the grid that does not diverge is {plain:.1f} without momentum and {heavy:.1f} with it."
 
 
 @exercise("quadratic-bowl/2")
@@ -77,7 +71,7 @@ def _(answer):
 )
 def _(run):
     plain, heavy = (float(v) for v in run.loss.mean(["seed", "step"]).sel(momentum=[0.0, 0.9]))
-    return _nearest(heavy / plain), f"The mean loss on the floor is {plain:.2g} without momentum and {heavy:.2g} with it, {heavy / plain:.3g} times as much."
+    return nearest(heavy / plain, _FACTORS), f"The mean loss on the floor is {plain:.2g} without momentum and {heavy:.2g} with it, {heavy / plain:.3g} times as much."
 
 
 def _largest(bias: bool) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from descent import data, low_rank
-from descent.exercises import compare, exercise, number, predict
+from descent.exercises import compare, exercise, nearest, number, predict
 
 
 @predict(
@@ -115,8 +115,7 @@ def _(run):
     if after - before < 2 * math.log(10):
         shown = "by the same time as with two layers"
     else:
-        factors = {"by a factor of 10": 1, "by a factor of 100": 2, "by a factor of 1,000": 3}
-        shown = min(factors, key=lambda option: abs(math.log10(after / before) - factors[option]))
+        shown = nearest(after / before, {"by a factor of 10": 10, "by a factor of 100": 100, "by a factor of 1,000": 1000})
     return shown, f"The wait grows from {before:.1f} to {after:.1f}, by a factor of {after / before:.0f}; with two layers it would be longer by {math.log(10):.1f}."
 
 

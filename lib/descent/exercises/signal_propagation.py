@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from descent import chaos, theory
-from descent.exercises import PART, compare, exercise, number, predict, wrong
+from descent.exercises import PART, compare, exercise, nearest, number, predict, wrong
 
 
 @predict(
@@ -18,9 +18,8 @@ from descent.exercises import PART, compare, exercise, number, predict, wrong
 def _(run):
     size = run.layer_gradient_size.isel(step=0, layer=0).mean("seed")
     full, half = (float(size.sel(init_scale=scale)) for scale in (1.0, 0.5))
-    powers = {1: "1/2", 7: "1/128", 8: "1/256", 9: "1/512"}
-    nearest = min(powers, key=lambda n: abs(np.log2(full / half) - n))
-    return powers[nearest], f"The root mean square of the gradient is {full:.3g} before and {half:.3g} after, a ratio of 1 to {full / half:.5g}."
+    shown = nearest(half / full, {"1/2": 1 / 2, "1/128": 1 / 128, "1/256": 1 / 256, "1/512": 1 / 512})
+    return shown, f"The root mean square of the gradient is {full:.3g} before and {half:.3g} after, a ratio of 1 to {full / half:.5g}."
 
 
 @exercise("signal-propagation/2")
