@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from descent import quantities
 from descent.claims import Claim
 
 
-class gallery(nodes.General, nodes.Element):
-    """Placeholder: the cards need every chapter read first."""
+class late(nodes.General, nodes.Element):
+    """Placeholder of a directive in `LATE`: its content needs every chapter read, or their addresses, which the builder knows."""
 
 
-class ledger(nodes.General, nodes.Element):
-    """Placeholder: the table links to chapters, whose addresses the builder knows."""
+#: Directive -> what makes its content: (app, name of the page) -> nodes.
+LATE: dict[str, Callable[[Sphinx, str], list[nodes.Node]]] = {}
 
 
 def chapters(env) -> list[records.Notebook]:
@@ -34,22 +35,18 @@ def chapters(env) -> list[records.Notebook]:
     return [records.read_notebook(env.doc2path(d)) for d in ordered if d.startswith("chapters/")]
 
 
-def note_notebooks(env) -> None:
-    """Rebuild the calling page whenever a stored chapter changes."""
-    for path in sorted(Path(env.srcdir, "chapters").glob("*.ipynb")):
-        env.note_dependency(str(path))
-
-
 def raw(html: str) -> nodes.raw:
     return nodes.raw("", html, format="html")
 
 
-class Gallery(SphinxDirective):
-    """A card for each chapter: its first figure, title, phenomenon, minutes to read."""
+class Late(SphinxDirective):
+    """A directive of `LATE`. Its page is rebuilt whenever a notebook or the bibliography changes."""
 
     def run(self):
-        note_notebooks(self.env)
-        return [gallery()]
+        root = Path(self.env.srcdir)
+        for path in (*sorted(root.glob("chapters/*.ipynb")), *sorted(root.glob("exercises/*.ipynb")), root / "book/references.bib"):
+            self.env.note_dependency(str(path))
+        return [late(directive=self.name)]
 
 
 class Explorer(SphinxDirective):
@@ -69,15 +66,6 @@ class Explorer(SphinxDirective):
         if not figure:
             raise self.error(f"explorer: chapter {slug!r} has no stored slider figure; run `make execute CHAPTER={slug}`")
         return [raw(f'<div class="d-landing-explorer">{figure}</div>')]
-
-
-class Ledger(SphinxDirective):
-    """Every paper of the bibliography with its claims, what was measured, and the verdict."""
-
-    def run(self):
-        note_notebooks(self.env)
-        self.env.note_dependency(str(Path(self.env.srcdir, "book/references.bib")))
-        return [ledger()]
 
 
 class Symbols(SphinxDirective):
@@ -102,16 +90,15 @@ class Symbols(SphinxDirective):
 
 def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace the placeholders, now that every page is read."""
-    for node in list(doctree.findall(gallery)):
-        node.replace_self(gallery_nodes(app, docname))
-    for node in list(doctree.findall(ledger)):
-        node.replace_self(raw(ledger_html(app, docname)))
+    for node in list(doctree.findall(late)):
+        node.replace_self(LATE[node["directive"]](app, docname))
 
 
 # --------------------------------------------------------------------- the gallery
 
 
 def gallery_nodes(app: Sphinx, docname: str) -> list[nodes.Node]:
+    """A card for each chapter: its first figure, title, phenomenon, minutes to read."""
     from descent_book import words
 
     out: list[nodes.Node] = [raw('<div class="d-gallery">')]
@@ -149,8 +136,8 @@ def phenomenon(app: Sphinx, docname: str, page: nodes.document) -> list[nodes.No
 # ---------------------------------------------------------------------- the ledger
 
 
-def ledger_html(app: Sphinx, docname: str) -> str:
-    """The table as HTML: everything is in it, the script on the page only hides rows."""
+def ledger_nodes(app: Sphinx, docname: str) -> list[nodes.Node]:
+    """Every paper of the bibliography with its claims, what was measured, and the verdict; the script on the page only hides rows."""
     written = {c.slug: c for c in chapters(app.env)}
     papers = records.read_papers(Path(app.srcdir, "book/references.bib"))
     unknown = {k for c in written.values() for r in c.claims for k in r.papers} - {p.key for p in papers}
@@ -188,7 +175,7 @@ def ledger_html(app: Sphinx, docname: str) -> str:
 
     claims = [r for c in written.values() for r in c.claims]
     held = sum(records.reproduced(r) for r in claims)
-    return (
+    html = (
         f'<section class="d-ledger" aria-label="Ledger">{summary_html(papers, states, len(claims), held)}'
         f"{filter_html(papers, written, states)}"
         '<div class="d-ledger-scroll" tabindex="0" role="region" aria-label="Papers and claims"><table>'
@@ -196,6 +183,7 @@ def ledger_html(app: Sphinx, docname: str) -> str:
         '<th scope="col">Measured</th><th scope="col">Verdict</th></tr></thead>'
         f"{''.join(bodies)}</table></div></section>"
     )
+    return [raw(html)]
 
 
 def title_html(paper: records.Paper) -> str:
@@ -248,10 +236,10 @@ def filter_html(papers, written: dict, states: Counter) -> str:
 
 
 def add_directives(app: Sphinx) -> None:
-    for node in (gallery, ledger):
-        app.add_node(node)
-    app.add_directive("gallery", Gallery)
+    LATE.update(gallery=gallery_nodes, ledger=ledger_nodes)
+    app.add_node(late)
+    for name in LATE:
+        app.add_directive(name, Late)
     app.add_directive("explorer", Explorer)
-    app.add_directive("ledger", Ledger)
     app.add_directive("symbols", Symbols)
     app.connect("doctree-resolved", resolve)

@@ -13,10 +13,9 @@ from html import escape
 from pathlib import Path
 
 import book_records as records
-from book_directives import chapters, note_notebooks, raw
+from book_directives import LATE, chapters, raw
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 EFFORT = re.compile(r"^\*[★☆]{3} · (\d+) minutes · (\d+) points?\*$", re.M)
 HEADING = re.compile(r"(## (\d+)\. [^\n]+)\n\n(.+)", re.S)
@@ -49,27 +48,14 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = json.dumps(page(json.loads(source[0]), slug, records.read_notebook(chapter).title))
 
 
-class timetable(nodes.General, nodes.Element):
-    """Placeholder: the table needs every chapter read first."""
-
-
-class Timetable(SphinxDirective):
-    """For each chapter what it leans on, the minutes to read it and to run it, and those of its exercises."""
-
-    def run(self):
-        note_notebooks(self.env)
-        for path in sorted(Path(self.env.srcdir, "exercises").glob("*.ipynb")):
-            self.env.note_dependency(str(path))
-        return [timetable()]
-
-
 def effort(path: Path) -> list[tuple[int, int]]:
     """The minutes and points of each exercise of a students' notebook."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [(int(m), int(p)) for cell in cells if cell["cell_type"] == "markdown" for m, p in EFFORT.findall("".join(cell["source"]))]
 
 
-def timetable_html(app: Sphinx, docname: str) -> str:
+def timetable_nodes(app: Sphinx, docname: str) -> list[nodes.Node]:
+    """For each chapter what it leans on, the minutes to read it and to run it, and those of its exercises."""
     from descent_book import words
 
     rows = []
@@ -87,16 +73,8 @@ def timetable_html(app: Sphinx, docname: str) -> str:
         link = f'<th scope="row"><a href="{app.builder.get_relative_uri(docname, target)}">{escape(chapter.title)}</a></th>'
         rows.append(f"<tr>{link}{''.join(f'<td>{escape(text)}</td>' for text in cells.values())}</tr>")
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", *cells))
-    return f'<div class="d-timetable" tabindex="0" role="region" aria-label="Timetable"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return [raw(f'<div class="d-timetable" tabindex="0" role="region" aria-label="Timetable">{table}</div>')]
 
 
-def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    for node in list(doctree.findall(timetable)):
-        node.replace_self(raw(timetable_html(app, docname)))
-
-
-def setup(app: Sphinx) -> None:
-    app.add_node(timetable)
-    app.add_directive("timetable", Timetable)
-    app.connect("source-read", read)
-    app.connect("doctree-resolved", resolve)
+LATE["timetable"] = timetable_nodes

@@ -6,60 +6,41 @@ from html import escape
 from textwrap import wrap
 
 import book_records as records
-from book_directives import chapters, note_notebooks, raw
+import networkx as nx
+from book_directives import LATE, chapters, raw
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from sphinx.util.docutils import SphinxDirective
 
 WIDTH, HEIGHT, GAP, RISE = 150, 52, 18, 46  # of a chapter's box, and the space between boxes and between rows
 
 
-class chapter_map(nodes.General, nodes.Element):
-    """Placeholder: the map needs every chapter read first."""
+def graph(leans_on: dict[str, list[str]]) -> nx.DiGraph:
+    """An edge to each chapter from every one that it leans on.
 
-
-class Map(SphinxDirective):
-    """Every chapter, below those that it leans on."""
-
-    def run(self):
-        note_notebooks(self.env)
-        return [chapter_map()]
+    Raises:
+        ValueError: a chapter leans on one that there is not, or on itself in a circle.
+    """
+    edges = nx.DiGraph([(other, slug) for slug, others in leans_on.items() for other in others])
+    edges.add_nodes_from(leans_on)
+    if set(edges) != set(leans_on) or not nx.is_directed_acyclic_graph(edges):
+        raise ValueError(f"chapters that lean on a missing chapter or on each other in a circle: {leans_on}")
+    return edges
 
 
 def rows(leans_on: dict[str, list[str]]) -> list[list[str]]:
     """The chapters in rows, each below all that it leans on and as high as that allows.
 
     Within a row they stand in the order of the chapters that they lean on, so that few lines cross.
-
-    Raises:
-        ValueError: a chapter leans on one that there is not, or on itself in a circle.
     """
-    depth: dict[str, int] = {}
-    while len(depth) < len(leans_on):
-        free = [s for s, others in leans_on.items() if s not in depth and all(o in depth for o in others)]
-        if not free:
-            left = {s: others for s, others in leans_on.items() if s not in depth}
-            raise ValueError(f"chapters that lean on a missing chapter or on each other in a circle: {left}")
-        depth |= {s: 1 + max((depth[o] for o in leans_on[s]), default=-1) for s in free}
     out: list[list[str]] = []
     place: dict[str, float] = {}
-    for level in range(max(depth.values(), default=-1) + 1):
-        row = [s for s in leans_on if depth[s] == level]
+    for generation in nx.topological_generations(graph(leans_on)):
+        row = [s for s in leans_on if s in generation]
         row.sort(key=lambda s: sum(place[o] for o in leans_on[s]) / max(len(leans_on[s]), 1))
         place |= {s: i - (len(row) - 1) / 2 for i, s in enumerate(row)}
         out.append(row)
     return out
-
-
-def implied(slug: str, leans_on: dict[str, list[str]]) -> set[str]:
-    """The chapters that something which `slug` leans on already leans on, directly or not."""
-    further: set[str] = set()
-    waiting = [other for first in leans_on[slug] for other in leans_on[first]]
-    while waiting:
-        further.add(waiting[-1])
-        waiting.extend(leans_on[waiting.pop()])
-    return further
 
 
 def drawing(titles: dict[str, str], leans_on: dict[str, list[str]], links: dict[str, str]) -> str:
@@ -71,11 +52,10 @@ def drawing(titles: dict[str, str], leans_on: dict[str, list[str]], links: dict[
         slug: (width / 2 + (i - (len(row) - 1) / 2) * (WIDTH + GAP), 2 + level * (HEIGHT + RISE)) for level, row in enumerate(levels) for i, slug in enumerate(row)
     }
     lines, boxes = [], []
-    for slug, others in leans_on.items():
-        x, y = at[slug]
-        for other in sorted(set(others) - implied(slug, leans_on)):
-            x0, y0 = at[other][0], at[other][1] + HEIGHT
-            lines.append(f'<path d="M{x0:g} {y0:g}C{x0:g} {y0 + RISE:g} {x:g} {y - RISE:g} {x:g} {y:g}"/>')
+    for other, slug in nx.transitive_reduction(graph(leans_on)).edges:
+        (x0, y0), (x, y) = at[other], at[slug]
+        lines.append(f'<path d="M{x0:g} {y0 + HEIGHT:g}C{x0:g} {y0 + HEIGHT + RISE:g} {x:g} {y - RISE:g} {x:g} {y:g}"/>')
+    for slug, (x, y) in at.items():
         words = wrap(titles[slug], 20)
         text = "".join(f'<tspan x="{x:g}" dy="{1.25 if i else 0}em">{escape(line)}</tspan>' for i, line in enumerate(words))
         boxes.append(
@@ -88,7 +68,8 @@ def drawing(titles: dict[str, str], leans_on: dict[str, list[str]], links: dict[
     )
 
 
-def map_html(app: Sphinx, docname: str) -> str:
+def map_nodes(app: Sphinx, docname: str) -> list[nodes.Node]:
+    """Every chapter, below those that it leans on."""
     written = {c.slug: c for c in chapters(app.env)}
     links = {slug: app.builder.get_relative_uri(docname, f"chapters/{slug}") for slug in written}
     titles = {slug: c.title for slug, c in written.items()}
@@ -96,7 +77,7 @@ def map_html(app: Sphinx, docname: str) -> str:
         svg = drawing(titles, {slug: c.leans_on for slug, c in written.items()}, links)
     except ValueError as error:
         raise ExtensionError(str(error)) from error
-    return f'<div class="d-map" tabindex="0" role="region" aria-label="Map of the chapters">{svg}</div>'
+    return [raw(f'<div class="d-map" tabindex="0" role="region" aria-label="Map of the chapters">{svg}</div>')]
 
 
 def leans_node(notebook: records.Notebook) -> nodes.raw:
@@ -106,12 +87,4 @@ def leans_node(notebook: records.Notebook) -> nodes.raw:
     return raw(f'<p class="d-leans">Leans on: {links}</p>')
 
 
-def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    for node in list(doctree.findall(chapter_map)):
-        node.replace_self(raw(map_html(app, docname)))
-
-
-def setup(app: Sphinx) -> None:
-    app.add_node(chapter_map)
-    app.add_directive("map", Map)
-    app.connect("doctree-resolved", resolve)
+LATE["map"] = map_nodes

@@ -112,10 +112,9 @@ def words(doctree: nodes.document) -> int:
 
 def setup(app: Sphinx) -> dict:
     book_citations.register()
-    book_exercises.setup(app)
-    book_map.setup(app)
     app.connect("config-inited", theme, priority=900)
     app.connect("builder-inited", write_assets)
+    app.connect("source-read", book_exercises.read)
     app.connect("env-get-outdated", always_outdated)
     app.connect("html-page-context", tidy_page, priority=900)
     app.connect("doctree-read", add_facts)
