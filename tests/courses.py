@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import nbformat
@@ -53,9 +54,9 @@ class Course:
         self.nbgrader("autograde", *options)
         self.nbgrader("generate_feedback")
 
-    @property
+    @cached_property
     def grades(self) -> dict[str, dict[str, tuple[float | None, bool, float]]]:
-        """Student -> graded cell -> its points, whether it waits for the teacher, and the most it gives."""
+        """Student -> graded cell -> its points, whether it waits for the teacher, and the most it gives; read once, after `grade`."""
         return json.loads(self.call("-c", GRADES, self.slug))
 
     def told(self, student: str) -> dict[str, str]:

@@ -111,8 +111,8 @@ class Task:
             self._check_signs()
         if self.loss == "mse":
             wanted = self.data.classes or math.prod(self.data.y.shape[1:])
-            if self._outputs() != wanted:  # one output would be compared with each of several targets
-                raise ValueError(f"mse on {self.data.name!r} needs a model with {wanted} output{'s' * (wanted != 1)}, one for each {'class' if self.data.classes else 'target'}; this one has {self._outputs()}")
+            if (outputs := self._outputs()) != wanted:  # one output would be compared with each of several targets
+                raise ValueError(f"mse on {self.data.name!r} needs a model with {wanted} output{'s' * (wanted != 1)}, one for each {'class' if self.data.classes else 'target'}; this one has {outputs}")
         if not torch.isfinite(self.data.x).all():
             raise ValueError(f"the inputs of {self.data.name!r} contain NaN or infinity")
         if not self.name:
@@ -125,8 +125,8 @@ class Task:
             raise ValueError(f"{self.loss} tells two classes apart; the data {self.data.name!r} has {self.data.classes}")
         if self.data.classes is None and (self.data.y.abs() != 1).any():
             raise ValueError(f"{self.loss} needs targets -1 and 1; the data {self.data.name!r} has others")
-        if self._outputs() != 1:
-            raise ValueError(f"{self.loss} needs a model with a single output, not {self._outputs()}")
+        if (outputs := self._outputs()) != 1:
+            raise ValueError(f"{self.loss} needs a model with a single output, not {outputs}")
 
     def _outputs(self) -> int:
         """How many numbers the model makes of one example."""

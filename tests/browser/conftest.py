@@ -13,10 +13,10 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """`open_page(path, width=..., ...)` -> a page with `page.problems`: console errors, exceptions, requests beyond file://."""
+    """`open_page(path, width=..., before="script", ...)` -> a page with `page.problems`: console errors, exceptions, requests beyond file://."""
     contexts = []
 
-    def open_(path, width=1000, height=900, **options):
+    def open_(path, width=1000, height=900, before="", **options):
         context = chromium.new_context(viewport={"width": width, "height": height}, offline=True, **options)
         contexts.append(context)
         page = context.new_page()
@@ -24,6 +24,7 @@ def open_page(chromium):
         page.on("console", lambda m: page.problems.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("request", lambda r: page.problems.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
+        page.add_init_script(before)
         page.goto(path.as_uri() if hasattr(path, "as_uri") else path)
         return page
 

@@ -48,11 +48,7 @@ def visit(open_page, tmp_path, figure):
     """`visit(before="script", hash="#...", theme=...)` -> the figure's page, its worker's messages in `log`."""
 
     def visit_(before=WORKER, hash="", theme="light", **options):
-        where = write_page(tmp_path, figure, theme=theme)
-        page = open_page("about:blank", **options)
-        page.add_init_script(before)
-        page.goto(where.as_uri() + hash)
-        return page
+        return open_page(write_page(tmp_path, figure, theme=theme).as_uri() + hash, before=before, **options)
 
     return visit_
 

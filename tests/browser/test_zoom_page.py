@@ -38,11 +38,7 @@ def visit(open_page, tmp_path, figure):
     """`visit(hash="#...", theme=..., before="script")` -> the figure's page."""
 
     def visit_(hash="", theme="light", before=WORKER, **options):
-        where = write_page(tmp_path, figure, theme=theme, more=zoom_assets())
-        page = open_page("about:blank", **options)
-        page.add_init_script(before)
-        page.goto(where.as_uri() + hash)
-        return page
+        return open_page(write_page(tmp_path, figure, theme=theme, more=zoom_assets()).as_uri() + hash, before=before, **options)
 
     return visit_
 
