@@ -16,7 +16,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from descent import quantities
-from descent.claims import Claim
+from descent.claims import SUPPORT, Claim
 
 
 class late(nodes.General, nodes.Element):
@@ -157,7 +157,7 @@ def ledger_nodes(app: Sphinx, docname: str) -> list[nodes.Node]:
         claims = [claim for c in written.values() for claim in c.claims if paper.key in claim.papers]
         state = records.status(claims)
         states[state] += 1
-        span = f'scope="rowgroup" rowspan="{len(claims)}"' if claims else 'scope="row" colspan="4"'
+        span = f'scope="rowgroup" rowspan="{len(claims)}"' if claims else 'scope="row" colspan="5"'
         cell = (
             f'<th {span} class="d-paper">{title_html(paper)}'
             f'<span class="d-authors">{escape(", ".join(filter(None, (paper.authors, paper.year))))}</span>'
@@ -180,7 +180,7 @@ def ledger_nodes(app: Sphinx, docname: str) -> list[nodes.Node]:
         f"{filter_html(papers, written, states)}"
         '<div class="d-ledger-scroll" tabindex="0" role="region" aria-label="Papers and claims"><table>'
         '<thead><tr><th scope="col">Paper and chapter</th><th scope="col">Claim</th><th scope="col">Expected</th>'
-        '<th scope="col">Measured</th><th scope="col">Verdict</th></tr></thead>'
+        '<th scope="col">Measured</th><th scope="col">Control</th><th scope="col">Verdict</th></tr></thead>'
         f"{''.join(bodies)}</table></div></section>"
     )
     return [raw(html)]
@@ -201,12 +201,19 @@ def body_html(paper_cell: str, chapter: str, state: str, claims: list[Claim]) ->
             verdict = verdict_html("reproduced" if records.reproduced(claim) else "not-at-this-scale", claim.verdict, claim.reason)
             rows += (
                 f"<tr>{paper_cell if i == 0 else ''}"
-                f'<td data-label="Claim">{escape(claim.statement)}</td>'
+                f'<td data-label="Claim">{escape(claim.statement)}<span class="d-support">{SUPPORT.get(claim.support, "")}</span></td>'
                 f'<td data-label="Expected" class="d-number">{escape(claim.expectation)}'
                 f'<span class="d-tolerance">{escape(claim.tolerance)}</span></td>'
-                f'<td data-label="Measured" class="d-number">{escape(claim.summary)}</td>{verdict}</tr>'
+                f'<td data-label="Measured" class="d-number">{escape(claim.summary)}</td>{control_html(claim)}{verdict}</tr>'
             )
     return f'<tbody data-chapter="{chapter}" data-status="{state}">{rows}</tbody>'
+
+
+def control_html(claim: Claim) -> str:
+    """What was measured where the claim should not hold, and what that was; an empty cell without a control."""
+    if not claim.control:
+        return '<td class="d-number"></td>'
+    return f'<td data-label="Control" class="d-number">{escape(claim.control_summary)}<span class="d-against">{escape(claim.against)}</span></td>'
 
 
 def verdict_html(state: str, verdict: str, reason: str = "") -> str:

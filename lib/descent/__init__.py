@@ -3,7 +3,7 @@
 from descent import cache, cluster, data, exercises, models, optimizers, plots, probes, schedules, theory
 from descent.claims import claim
 from descent.explore import explore
-from descent.plots import prose
+from descent.plots import comparison, prose
 from descent.seeding import seeds
 from descent.sweep import retrain, sweep
 from descent.task import Task
@@ -13,6 +13,7 @@ __all__ = [
     "cache",
     "claim",
     "cluster",
+    "comparison",
     "data",
     "exercises",
     "explore",

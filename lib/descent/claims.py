@@ -8,8 +8,16 @@ fails the notebook when the verdict is not the one stated. There are four kinds:
     claim("the averaged iterate's error falls as T^-1/2", x=steps, y=error, exponent=-0.5, abs=0.05, paper=None)
     claim("sharpness rises before it stops", holds=late > early, at_least=0.8, evidence="late against first sharpness", paper=None)
 
+A claim says something only if it excludes a rival. `control` is the same measurement, taken on
+what the claim should not hold for, and `against` names that in words::
+
+    claim("the selected images carry half of the change", measured=share, above=0.5,
+          control=share_of_random, against="as many images drawn at random", paper="opposing-signals")
+
+The claim holds if the relation holds for `measured` and fails for `control`.
+
 `measured` holds one value per seed: the median decides, `over="all"` asks it of every seed
-and `over=0.8` of that fraction of them. Expectations, bounds and tolerances are constants
+and `over=0.8` of that fraction of them; the relation must fail for the same share of the control. Expectations, bounds and tolerances are constants
 of the claim; to compare two measurements, claim their difference or their ratio, so that
 each seed is compared with itself. Nothing measured is written into the statement, for the
 plain text of a row (statement, expectation, tolerance, verdict) is what the tests compare
@@ -36,6 +44,8 @@ KINDS = {
     "scaling": ("exponent", "abs", "over"),
     "boolean": ("at_least",),
 }
+#: What a claim rests on, as `support=` names it and as the ledger says it.
+SUPPORT = {"identity": "identity", "theory": "theory against simulation", "networks": "measured on networks"}
 _PAPER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -55,6 +65,9 @@ class Claim:
         papers: ids of the papers it speaks for, () for a claim of the book's own.
         reproduces: False for a claim stated not to reproduce here, with its `reason`.
         evidence: what was looked at, in words; like `reason`, it may hold measured digits.
+        control: the same measurement on what the claim should not hold for, () without one.
+        against: what that is, in words without a measured digit.
+        support: a key of `SUPPORT`, "" where it is not said.
     """
 
     statement: str
@@ -65,6 +78,9 @@ class Claim:
     reproduces: bool = True
     reason: str = ""
     evidence: str = ""
+    control: tuple[float, ...] = field(default=(), repr=False)
+    against: str = ""
+    support: str = ""
 
     # ------------------------------------------------------------------ verdict
 
@@ -76,18 +92,36 @@ class Claim:
         values = np.asarray(measured, dtype=float).ravel()
         if values.size == 0:
             return False
-        over = self.relation.get("over", "median")
-        if self.kind == "boolean":
-            return bool(np.all(np.isfinite(values)) and np.mean(values) >= self.relation["at_least"] - 1e-12)
-        if over == "median":
+        if self.share is None:
             return bool(np.all(np.isfinite(values)) and self._holds(float(np.median(values))))
-        needed = 1.0 if over == "all" else over
-        return bool(np.mean([self._holds(float(v)) for v in values]) >= needed - 1e-12)
+        return bool(np.mean([self._holds(float(v)) for v in values]) >= self.share - 1e-12)
+
+    def excludes(self, control: Any) -> bool:
+        """Whether the relation fails for `control`: for its median, or for the share of its values that `measured` is asked for.
+
+        A value that is not finite is no control: it would fail any relation.
+        """
+        values = np.asarray(control, dtype=float).ravel()
+        if values.size == 0 or not np.all(np.isfinite(values)):
+            return False
+        if self.share is None:
+            return not self._holds(float(np.median(values)))
+        return bool(np.mean([not self._holds(float(v)) for v in values]) >= self.share - 1e-12)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the values that must satisfy the relation; None if their median decides."""
+        if self.kind == "boolean":
+            return self.relation["at_least"]
+        over = self.relation.get("over", "median")
+        return None if over == "median" else 1.0 if over == "all" else over
 
     def _holds(self, value: float) -> bool:
         if not math.isfinite(value):
             return False
         r = self.relation
+        if self.kind == "boolean":
+            return value == 1
         if self.kind == "ordering":
             low, high = r.get("between", (-math.inf, math.inf))
             return low <= value <= high and value < r.get("below", math.inf) and value > r.get("above", -math.inf)
@@ -104,8 +138,8 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the relation holds for what was measured."""
-        return self.judge(self.measured)
+        """Whether the relation holds for what was measured and fails for the control, if there is one."""
+        return self.judge(self.measured) and (not self.control or self.excludes(self.control))
 
     @property
     def verdict(self) -> str:
@@ -119,16 +153,26 @@ class Claim:
         little in every direction the relation excludes, and by not being a number at all.
         A test calls `judge` on them: a claim that accepts one could not fail.
         """
-        n = len(self.measured)
-        if self.kind == "boolean":
-            short = math.ceil(self.relation["at_least"] * n - 1e-9) - 1
-            return [(1.0,) * short + (0.0,) * (n - short), (math.nan,) * n]
-        over = self.relation.get("over", "median")
-        moved = n // 2 + 1 if over == "median" else 1 if over == "all" else n - math.ceil(over * n - 1e-9) + 1
-        right = self.right()
+        moved, right = self._deciding(len(self.measured)), self.right()
         return [(value,) * moved + right[moved:] for value in (*self._wrong_values(), math.nan)]
 
+    def wrong_controls(self) -> list[tuple[float, ...]]:
+        """Controls, shaped as the stored one, that `excludes` must reject: for just as many of their values as decide, the relation holds.
+
+        The rest fail it in every direction that the relation excludes, and one control is not a number at all.
+        """
+        n = len(self.control)
+        moved = self._deciding(n) if n else 0
+        rest = [(value,) * (n - moved) for value in self._wrong_values()]
+        return [self.right()[:moved] + values for values in rest] + [(math.nan,) * n] if n else []
+
+    def _deciding(self, n: int) -> int:
+        """The smallest number of n values that overturn a verdict when they change sides."""
+        return n // 2 + 1 if self.share is None else n - math.ceil(self.share * n - 1e-9) + 1
+
     def _wrong_values(self) -> list[float]:
+        if self.kind == "boolean":
+            return [0.0]
         if self.kind != "ordering":
             return [self._centre - 1.1 * self._tolerance, self._centre + 1.1 * self._tolerance]
         low, high = self.relation.get("between", (None, None))
@@ -149,6 +193,16 @@ class Claim:
             return ((r["above"] + r["below"]) / 2,) * n
         step = max(1.0, math.fabs(r.get("above", r.get("below"))))
         return (r["above"] + step if "above" in r else r["below"] - step,) * n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The values that satisfy the relation lie between these two, of which one may be infinite."""
+        r = self.relation
+        if self.kind == "boolean":
+            return 0.5, math.inf
+        if self.kind == "ordering":
+            return r.get("between", (r.get("above", -math.inf), r.get("below", math.inf)))
+        return self._centre - self._tolerance, self._centre + self._tolerance
 
     # ------------------------------------------------------------------ words
 
@@ -184,7 +238,15 @@ class Claim:
     @property
     def summary(self) -> str:
         """What was measured, in words: median and range, or how many cases were true."""
-        values = np.asarray(self.measured, dtype=float)
+        return self._sum_up(self.measured)
+
+    @property
+    def control_summary(self) -> str:
+        """The same of the control; "" without one."""
+        return self._sum_up(self.control) if self.control else ""
+
+    def _sum_up(self, numbers: tuple[float, ...]) -> str:
+        values = np.asarray(numbers, dtype=float)
         if self.kind == "boolean":
             return f"{int(np.nansum(values))} of {values.size}"
         text = _digits(float(np.median(values)))
@@ -201,6 +263,9 @@ class Claim:
             "expected": self.expectation,
             "tolerance": self.tolerance,
             "measured": [cast(v) for v in self.measured],
+            "control": [cast(v) for v in self.control],
+            "against": self.against,
+            "support": self.support,
             "verdict": self.verdict,
             "paper": list(self.papers),
             "reproduces": self.reproduces,
@@ -225,11 +290,13 @@ class Claim:
         if "between" in relation:
             relation["between"] = tuple(relation["between"])
         _check_relation(kind, relation)
-        rest = {k: record[k] for k in ("reproduces", "reason", "evidence") if k in record}
-        return cls(statement, kind, relation, measured, papers, **rest)
+        rest = {k: record[k] for k in ("reproduces", "reason", "evidence", "against", "support") if k in record}
+        control = tuple(float(v) for v in record.get("control", ()))
+        return cls(statement, kind, relation, measured, papers, control=control, **rest)
 
     def __str__(self) -> str:
-        return " | ".join((self.statement, self.expectation, self.tolerance, self.verdict))
+        control = (f"control: {self.against}",) if self.control else ()
+        return " | ".join((self.statement, self.expectation, self.tolerance, *control, self.verdict))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict[str, str], dict[str, Any]]:
         return {"text/plain": str(self), "text/html": self.html()}, {"descent": self.to_record()}
@@ -243,6 +310,10 @@ class Claim:
             ("Measured", f'<data class="measured">{escape(self.summary)}</data>'),
             ("Verdict", f'<span class="d-verdict d-{state}"><span aria-hidden="true">{mark}</span> {self.verdict}</span>'),
         ]
+        if self.control:
+            outcome = "fails, as it should" if self.excludes(self.control) else "holds too"
+            text = f'<data class="measured">{escape(self.control_summary)} {outcome}</data> <small>{escape(self.against)}</small>'
+            cells.insert(2, ("Control", text))
         columns = "".join(f'<div class="d-claim-{name.lower()}"><dt>{name}</dt><dd>{text}</dd></div>' for name, text in cells)
         words = " ".join(f'<data class="measured">{escape(text)}</data>' for text in (self.evidence, self.reason) if text)
         note = words and f'<p class="d-claim-note">{words}</p>'
@@ -286,6 +357,9 @@ def claim(
     at_least: float = 1.0,
     evidence: str = "",
     over: str | float = "median",
+    control: Any = None,
+    against: str = "",
+    support: str = "",
     reproduces: bool = True,
     reason: str = "",
 ) -> None:
@@ -302,6 +376,12 @@ def claim(
         holds: boolean or boolean array over cases, true in a share of at least `at_least`;
             `evidence` says in words what was looked at.
         over: "median", "all", or the fraction of seeds that must satisfy the relation.
+        control: the same measurement, of the same shape and units as `measured` (`y`, `holds`), on what the
+            claim should not hold for: random instead of selected examples, shuffled labels, the untrained
+            network, the rival formula. The claim holds only if the relation fails for it. Finite.
+        against: what the control is, in a few words without a measured digit.
+        support: what the claim rests on: "identity", "theory" (a theory against a simulation of it) or
+            "networks" (measured on networks that were trained); the ledger shows it.
         reproduces: False states that the claim does not reproduce here; `reason` says why.
 
     Raises:
@@ -313,6 +393,8 @@ def claim(
     _display(result)
     if result.holds and not result.reproduces:
         raise ClaimError(f"{statement!r} is stated with reproduces=False, yet it holds: measured {result.summary}, expected {result.expectation}")
+    if result.judge(result.measured) and not result.holds and result.reproduces:
+        raise ClaimError(f"{statement!r} holds for its control too ({result.against}: {result.control_summary}), so it says nothing of {result.summary}")
     if not result.holds and result.reproduces:
         raise ClaimError(f"{statement!r} does not hold: measured {result.summary}, expected {result.expectation}, {result.tolerance}")
     if not result.reproduces and not np.any(np.isfinite(result.measured)):
@@ -341,12 +423,15 @@ def build(statement: str, **given: Any) -> Claim:
         relation["over"] = over
     _check_relation(kind, relation)
     values, seen = _measured(kind, given)
+    control, against = _control(kind, given, values)
+    if (support := given.get("support", "")) not in ("", *SUPPORT):
+        raise ValueError(f"support is one of {', '.join(SUPPORT)}, got {support!r}")
     reproduces, reason = given.get("reproduces", True), given.get("reason", "").strip()
     if not isinstance(reproduces, bool | np.bool_):
         raise TypeError(f"reproduces is True or False, got {reproduces!r}")
     if bool(reason) == bool(reproduces):
         raise ValueError("reproduces=False needs a reason=, and only it has one")
-    return Claim(statement.strip(), kind, relation, values, _papers(given.get("paper")), bool(reproduces), reason, seen)
+    return Claim(statement.strip(), kind, relation, values, _papers(given.get("paper")), bool(reproduces), reason, seen, control, against, support)
 
 
 def _kind(statement: str, given: dict[str, Any]) -> str:
@@ -357,7 +442,7 @@ def _kind(statement: str, given: dict[str, Any]) -> str:
         found = " and ".join(f"{n}=" for names in stated.values() for n in names) or "none"
         raise ValueError(f"claim {statement!r} needs exactly one of expected=, below=/above=/between=, exponent=, holds=; got {found}")
     (kind,) = stated
-    common = {"paper", "evidence", "reproduces", "reason", "at_least", "over"}
+    common = {"paper", "evidence", "reproduces", "reason", "at_least", "over", "control", "against", "support"}
     takes = {"numeric": {"measured"}, "ordering": {"measured"}, "scaling": {"x", "y"}, "boolean": {"holds"}}[kind]
     if missing := takes - set(given):
         raise ValueError(f"a {kind} claim needs {', '.join(f'{n}=' for n in sorted(missing))}: {statement!r}")
@@ -429,6 +514,30 @@ def _measured(kind: str, given: dict[str, Any]) -> tuple[tuple[float, ...], str]
     if kind == "boolean" and not evidence:
         raise ValueError("holds= needs evidence=, the words for what was looked at")
     return tuple(float(v) for v in values.ravel()), evidence
+
+
+def _control(kind: str, given: dict[str, Any], measured: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
+    """The control, one value for each of `measured`, and what it is in words."""
+    against = given.get("against", "")
+    if not isinstance(against, str) or "|" in against or "\n" in against:
+        raise ValueError(f"against= says in a few words, without '|', what the control is, got {against!r}")
+    if bool(against.strip()) != ("control" in given):
+        raise ValueError("control= needs against=, the words for what it is, and only it has them")
+    if "control" not in given:
+        return (), ""
+    name = {"scaling": "y", "boolean": "holds"}.get(kind, "measured")
+    try:
+        values, _ = _measured(kind, {**given, name: given["control"], "evidence": "control"})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"control= is of the same kind as {name}=: {error}") from None
+    shapes = (np.shape(given["control"]), np.shape(given[name])) if kind != "scaling" else (len(values), len(measured))
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"control= is shaped as {name}=: one value for each of its {shapes[1]}, got {shapes[0]}")
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"control= must be finite: a value that is not a number fails any claim, got {list(values)}")
+    if values == measured:
+        raise ValueError("control= is the measurement itself; take it on what the claim should not hold for")
+    return values, against.strip()
 
 
 def _slopes(x: Any, y: Any) -> tuple[tuple[float, ...], np.ndarray]:

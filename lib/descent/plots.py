@@ -39,7 +39,7 @@ from matplotlib.figure import Figure as Sheet
 
 from descent.quantities import COLORS, css, describe
 
-__all__ = ["Figure", "canvas", "color", "curves", "heatmap", "images", "panel", "prose", "scatter"]
+__all__ = ["Figure", "canvas", "color", "comparison", "curves", "heatmap", "images", "panel", "prose", "scatter"]
 
 WIDTH = 680  # CSS pixels of a figure as wide as the text
 HEIGHT = 340
@@ -345,6 +345,26 @@ def prose(markdown: str) -> None:
     if not isinstance(markdown, str) or not markdown.strip():
         raise ValueError(f"prose takes text, got {markdown!r}")
     print(markdown) if get_ipython() is None else display(Markdown(markdown))
+
+
+def comparison(value: float, other: float, margin: float, more: str = "more", less: str = "less", same: str = "as much") -> str:
+    """The word that two numbers decide: `more` if `value` exceeds `other` by at least `margin`, `less` if it falls short by that, else `same`.
+
+    A comparison in prose is then made from what it compares, verb included:
+    `prose(f"The selected images change {comparison(a, b, 0.1)} ...")`.
+
+    Args:
+        margin: the smallest difference worth a word, in the units of the values; positive.
+
+    Raises:
+        ValueError: a value that is not finite, or a margin that is not positive.
+    """
+    if not (math.isfinite(value) and math.isfinite(other)):
+        raise ValueError(f"comparison needs two finite numbers, got {value!r} and {other!r}")
+    if not margin > 0:
+        raise ValueError(f"the margin of a comparison is positive, got {margin!r}")
+    difference = float(value) - float(other)
+    return more if difference >= margin else less if difference <= -margin else same
 
 
 # ---------------------------------------------------------------------- words and scales

@@ -67,6 +67,20 @@ def test_every_core_paper_has_a_claim(chapter, bibliography):
     fail_with(sorted(core - claimed), f"core papers of {chapter} (keywords in book/references.bib) without a claim row")
 
 
+def test_every_core_paper_has_a_control(chapter, bibliography):
+    """A row that also holds for a rival says nothing: of the rows that reproduce for a core paper, one at least excludes one."""
+    core = {key for key, words in bibliography.items() if words == {"chapter": chapter.slug, "scope": "core"}}
+    records = [output.metadata["descent"] for _, output in chapter.claims]
+    held = {key for r in records if r["reproduces"] for key in r["paper"]}
+    controlled = {key for r in records if r["reproduces"] and r["control"] for key in r["paper"]}
+    fail_with(sorted((core & held) - controlled), f"core papers of {chapter} of which no row has control= and against=")
+
+
+def test_every_claim_says_what_it_rests_on(chapter):
+    unsaid = [f"{chapter.at(i)}: {o.metadata['descent']['statement']!r}" for i, o in chapter.claims if not o.metadata["descent"]["support"]]
+    fail_with(unsaid, 'claims without support="identity", "theory" or "networks"')
+
+
 def test_every_reference_is_in_the_bibliography(chapter, bibliography):
     cited = {key.strip() for keys in re.findall(r"\{cite(?::[a-z]+)?\}`([^`]+)`", chapter.markdown) for key in keys.split(",")}
     claimed = {key for _, output in chapter.claims for key in output.metadata["descent"]["paper"]}

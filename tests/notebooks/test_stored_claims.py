@@ -11,6 +11,13 @@ def test_it_rejects_wrong_measurements(output):
         assert not claim.judge(measured), f"{claim.statement!r} accepts {measured}"
 
 
+def test_it_rejects_controls_that_satisfy_it(output):
+    claim = Claim.from_record(output.metadata["descent"])
+    assert bool(claim.wrong_controls()) == bool(claim.control)
+    for control in claim.wrong_controls():
+        assert not claim.excludes(control), f"{claim.statement!r} accepts the control {control}"
+
+
 def test_something_could_satisfy_it(output):
     claim = Claim.from_record(output.metadata["descent"])
     assert claim.judge(claim.right()), f"{claim.statement!r} could never hold"

@@ -31,6 +31,23 @@ WELL_POSED = {
     "share": dict(holds=[True, True, False, True, True], at_least=0.8, evidence="five runs"),
 }
 
+#: A control for each of them, which fails the relation.
+CONTROLS = {
+    "relative": SEEDS + 1,
+    "absolute": 0.06,
+    "all seeds": SEEDS + 3,
+    "two of three seeds": [18.0, 18.0, 20.0],
+    "below": SEEDS + 2,
+    "above": -SEEDS,
+    "above and below": SEEDS * 2,
+    "between": [1, 1, 3],
+    "negative": [0.0, 1.0],
+    "slope": STEPS**-1.0,
+    "slope per seed": np.outer([1, 2, 3], STEPS),
+    "boolean": False,
+    "share": [False, False, True, False, False],
+}
+
 
 @pytest.mark.parametrize("arguments", WELL_POSED.values(), ids=WELL_POSED)
 def test_a_claim_holds_for_what_is_right_and_for_nothing_wrong(arguments):
@@ -43,9 +60,72 @@ def test_a_claim_holds_for_what_is_right_and_for_nothing_wrong(arguments):
         assert not c.judge(measured), measured
 
 
-@pytest.mark.parametrize("arguments", WELL_POSED.values(), ids=WELL_POSED)
-def test_a_record_survives_json(arguments):
-    c = build("it does", paper=["one-paper", "two-papers"], **arguments)
+@pytest.mark.parametrize("name", WELL_POSED)
+def test_a_control_must_fail_the_relation_that_the_measurement_satisfies(name):
+    c = build("it does", paper=None, control=CONTROLS[name], against="something else", **WELL_POSED[name])
+    assert c.holds and c.excludes(c.control) and not c.excludes(c.measured)
+    assert c.wrong_controls()
+    for control in c.wrong_controls():
+        assert len(control) == len(c.measured)
+        assert not c.excludes(control), control
+
+
+def test_a_claim_that_holds_for_its_control_too_fails_and_says_so(capsys):
+    arguments = dict(measured=[-0.99, -0.98], below=-0.9, over="all", control=[-0.97, -0.5], against="images drawn at random")
+    with pytest.raises(ClaimError, match=re.escape("holds for its control too (images drawn at random: -0.735 (-0.97 to -0.5))")):
+        claim("opposing groups are anticorrelated", paper=None, **arguments)
+    assert "does not hold" in capsys.readouterr().out
+    assert build("they are", paper=None, **arguments | dict(control=[-0.7, -0.5])).holds
+
+
+def test_the_control_answers_for_the_share_of_seeds_that_the_claim_is_asked_of():
+    asked = dict(measured=[1, 1, 1, 1, 1], below=2, against="the rival")
+    assert build("it is", paper=None, control=[3, 3, 3, 1, 1], **asked).holds
+    assert not build("it is", paper=None, control=[3, 3, 1, 1, 1], **asked).holds
+    assert build("it is", paper=None, over=0.6, control=[3, 3, 3, 1, 1], **asked).holds
+    assert not build("it is", paper=None, over="all", control=[3, 3, 3, 3, 1], **asked).holds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(measured=[1, 1], below=2, control=[3, 3]), "needs against="),
+        (dict(measured=[1, 1], below=2, against="the rival"), "needs against="),
+        (dict(measured=[1, 1], below=2, control=3, against="x"), "shaped as measured="),
+        (dict(measured=[1, 1], below=2, control=[3, 3, 3], against="x"), "one value for each"),
+        (dict(measured=[1, 1], below=2, control=["a", "b"], against="x"), "of the same kind as measured="),
+        (dict(measured=[1, 1], below=2, control=[3, math.nan], against="x"), "must be finite"),
+        (dict(measured=[1, 1], below=2, control=[3, math.inf], against="x"), "must be finite"),
+        (dict(measured=[1, 1], below=2, control=[1, 1], against="x"), "the measurement itself"),
+        (dict(measured=[1, 1], below=2, control=[3, 3], against="a | b"), "in a few words"),
+        (dict(holds=[True], evidence="x", control=[0.0], against="x"), "of the same kind as holds="),
+        (dict(x=STEPS, y=STEPS, exponent=1, abs=0.1, control=STEPS[:2], against="x"), "shape"),
+        (dict(x=STEPS, y=STEPS, exponent=1, abs=0.1, control=-STEPS, against="x"), "must be finite"),
+        (dict(measured=1, below=2, support="belief"), "support is one of identity, theory, networks"),
+    ],
+)
+def test_a_wrong_control_is_refused(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        build("it does", paper=None, **arguments)
+
+
+def test_the_row_shows_the_control_and_compares_its_words_only():
+    c = build("it is", measured=[1.23, 1.23], below=2, control=[3.21, 3.21], against="the <rival> formula", support="theory", paper="p")
+    assert str(c) == "it is | below 2 | median of 2 | control: the <rival> formula | holds"
+    assert "3.21" in c.html() and "fails, as it should" in c.html() and "the &lt;rival&gt; formula" in c.html()
+    blank = re.sub(r'<data class="measured">[^<]{0,600}</data>', "", c.html())
+    assert "3.21" not in blank and "rival" in blank
+
+
+def test_the_interval_is_what_the_relation_accepts():
+    assert build("it is", measured=1, below=2, paper=None).interval == (-math.inf, 2)
+    assert build("it is", measured=1, between=(0, 2), paper=None).interval == (0, 2)
+    assert build("it is", measured=20, expected=20, rel=0.1, paper=None).interval == (18, 22)
+
+
+@pytest.mark.parametrize("name", WELL_POSED)
+def test_a_record_survives_json(name):
+    c = build("it does", paper=["one-paper", "two-papers"], control=CONTROLS[name], against="the rival", support="theory", **WELL_POSED[name])
     text = json.dumps(c.to_record(), allow_nan=False)
     assert Claim.from_record(json.loads(text)) == c
 

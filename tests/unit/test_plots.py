@@ -212,3 +212,11 @@ def test_numbers_are_short(value, text):
 def test_labels_do_not_overlap():
     placed = plots._spread(np.array([10.0, 10.0, 11.0, 90.0]), 16, 0, 100)
     assert np.all(np.diff(np.sort(placed)) >= 15.9) and placed.min() >= 0 and placed.max() <= 100
+
+
+def test_a_comparison_is_decided_by_its_numbers():
+    words = dict(more="better", less="worse", same="as well")
+    assert [plots.comparison(a, 1.0, 0.5, **words) for a in (2, 1.5, 1.49, 1, 0.51, 0.5, 0)] == ["better"] * 2 + ["as well"] * 3 + ["worse"] * 2
+    for arguments, message in [((float("nan"), 1, 1), "two finite numbers"), ((1, 2, 0), "margin of a comparison is positive")]:
+        with pytest.raises(ValueError, match=message):
+            plots.comparison(*arguments)
