@@ -19,7 +19,7 @@ help:
 	@echo "make exercises renew the students' notebooks in exercises/ from their sources in book/exercises/"
 	@echo "make classroom write a course folder for nbgrader (COURSE=folder: another than classroom/)"
 	@echo "make archive   pack the built site, the notebooks and the list of wheels for a class without internet"
-	@echo "make seeds     run every chapter's claims with other random seeds"
+	@echo "make seeds     run every chapter's claims with other random seeds and other kernels, and say how far each is from flipping"
 	@echo "make bench     measure the library against others and write book/benchmarks.md (ONLY=mlp: some, QUICK=1: small)"
 	@echo "make clean     remove what was built, the environment included"
 
@@ -57,7 +57,7 @@ archive: book
 	$(BIN)/python tools/archive.py
 
 seeds: $(READY)
-	$(BIN)/python tools/seeds.py --all
+	$(BIN)/python tools/seeds.py --all --keep _build/seeds
 
 # ONLY=mlp runs the benchmarks with that in their name, QUICK=1 a small size of them; neither writes the page
 bench: $(READY) $(PEERS)/.ready
