@@ -18,7 +18,8 @@ var DescentExplorer = (() => {
   function node(tag, attributes = {}, ...children) {
     const element = SHAPES.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) element.setAttribute(name, "");
+      if (name === "style") element.style.cssText = value; // a content policy may forbid the attribute
+      else if (value === true) element.setAttribute(name, "");
       else if (value !== false && value != null) element.setAttribute(name, value);
     }
     element.append(...children.filter((child) => child != null));
@@ -533,7 +534,7 @@ var DescentExplorer = (() => {
   /** Builds the figure inside `figure`. `host.unpack()` gives the package, if there is one, and
    * `host.withoutPackage(why)` starts again without it; a kernel gives live, select, train, slots. */
   function mount(figure, spec, grid, host = {}) {
-    const id = `dx${++mounted}`;
+    const id = `dx${++mounted}`, unfollow = DescentTone.follow(figure);
     const pack = { arrays: spec.arrays, grid };
     const trained = []; // runs the reader asked for: {setting, pack}
     const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.start]));
@@ -779,6 +780,7 @@ var DescentExplorer = (() => {
 
     function destroy() {
       observer.disconnect();
+      unfollow();
       clearInterval(clock);
       if (!page) return;
       near.disconnect();

@@ -123,8 +123,7 @@ var DescentZoom = (() => {
 
     // ---- drawing ----------------------------------------------------------------------------
 
-    const images = new WeakMap(); // grid -> {canvas, made from how many networks, under which theme}
-    const theme = () => document.documentElement.dataset.theme + document.body.dataset.jpThemeLight;
+    const images = new WeakMap(); // grid -> {canvas, made from how many networks, in which colours}
 
     function color(role) {
       pen.fillStyle = getComputedStyle(figure).getPropertyValue(`--x-${role}`).trim();
@@ -133,9 +132,10 @@ var DescentZoom = (() => {
     }
 
     function image(grid) {
-      const key = `${grid.trained} ${theme()}`, known = images.get(grid.codes);
+      const paper = color("paper"), ramps = { 1: color("loss"), "-1": color("divergence") };
+      const key = [grid.trained, paper, ...Object.values(ramps)].join(), known = images.get(grid.codes);
       if (known && known.key === key) return known.canvas;
-      const { codes, n } = grid, table = ranks(codes), paper = color("paper"), ramps = { 1: color("loss"), "-1": color("divergence") };
+      const { codes, n } = grid, table = ranks(codes);
       const drawing = node("canvas", { width: n, height: n }), context = drawing.getContext("2d"), pixels = context.createImageData(n, n);
       for (let j = 0; j < n; j++) {
         for (let i = 0; i < n; i++) {
@@ -373,9 +373,8 @@ var DescentZoom = (() => {
       canvas.width = canvas.height = size;
       draw();
     }
-    const observer = new ResizeObserver(resize), themed = new MutationObserver(draw);
+    const observer = new ResizeObserver(resize), unfollow = DescentTone.follow(figure, draw);
     observer.observe(canvas);
-    themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     resize();
     fill();
     write();
@@ -387,7 +386,7 @@ var DescentZoom = (() => {
       window: () => ({ ...now }),
       destroy() {
         observer.disconnect();
-        themed.disconnect();
+        unfollow();
         removeEventListener("hashchange", follow);
         if (trainer) trainer.stop();
       },
