@@ -18,7 +18,8 @@ var DescentExplorer = (() => {
   function node(tag, attributes = {}, ...children) {
     const element = SHAPES.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) element.setAttribute(name, "");
+      if (name === "style") element.style.cssText = value; // a content policy may forbid the attribute
+      else if (value === true) element.setAttribute(name, "");
       else if (value !== false && value != null) element.setAttribute(name, value);
     }
     element.append(...children.filter((child) => child != null));
@@ -531,13 +532,15 @@ var DescentExplorer = (() => {
   // ---- the figure -------------------------------------------------------------------------
 
   /** Builds the figure inside `figure`. `host.unpack()` gives the package, if there is one, and
-   * `host.withoutPackage(why)` starts again without it; a kernel gives live, select, train, slots. */
+   * `host.withoutPackage({notice, at})` starts again without it, at the setting `at`; a kernel gives live, select, train, slots. */
   function mount(figure, spec, grid, host = {}) {
-    const id = `dx${++mounted}`;
+    const id = `dx${++mounted}`, unfollow = DescentTone.follow(figure);
     const pack = { arrays: spec.arrays, grid };
     const trained = []; // runs the reader asked for: {setting, pack}
-    const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.start]));
-    const page = spec.page && host.unpack && DescentTraining.available() ? spec.page : null;
+    const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, host.at ? positionOf(dim, host.at[dim.name]) : dim.start]));
+    const lacking = spec.page && host.unpack ? DescentTraining.missing() : "";
+    const page = spec.page && host.unpack && !lacking ? spec.page : null;
+    const notice = host.notice || (lacking ? `This page cannot train here (the browser has no ${lacking}).` : "");
     const trainer = page && DescentTraining.makeTrainer(host.unpack, () => redraw(), trainingFailed);
     let theoryHere = null, status = { state: "idle" }, clock = null, width = 0, drawn = null, seed = page && page.seeds[0];
     let kept = []; // runs to compare with: {letter, at, cls, setting, seeds, words}
@@ -579,14 +582,23 @@ var DescentExplorer = (() => {
 
     function trainingFailed(text, fatal) {
       if (fatal) {
-        destroy();
-        host.withoutPackage(`This page cannot train here (${text}).`);
+        queueMicrotask(() => { // what asked for the training draws first
+          const { dim } = (figure.getRootNode().activeElement || {}).dataset || {};
+          destroy();
+          host.withoutPackage({ notice: `This page cannot train here (${text}).`, at: nearest() });
+          const again = [...figure.querySelectorAll("[data-dim]")].find((input) => input.dataset.dim === dim && (input.type !== "radio" || input.checked));
+          if (again) again.focus({ preventScroll: true });
+        });
         return;
       }
       message.className = "dx-status dx-error";
       message.textContent = text;
       mark.replaceChildren();
+      report(["not trained"]);
     }
+
+    /** The setting of the grid that is nearest to the sliders. */
+    const nearest = () => Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.values[clamp(Math.round(position[dim.name]), 0, dim.values.length - 1)]]));
 
     /** The run to draw: the one at the setting, else the nearest one that was trained. */
     function resolve() {
@@ -604,10 +616,9 @@ var DescentExplorer = (() => {
       if (trainer) trainer.cancel();
       const own = trained.find((run) => same(run.setting, now));
       if (onGrid || own) return { at: { pack: own && !onGrid ? own.pack : pack, index }, exact: true };
-      const nearest = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.values[index[dim.name]]]));
       const away = (values) => spec.dims.reduce((sum, dim) => sum + (dim.name in values ? (dim.kind === "choice" ? (values[dim.name] === now[dim.name] ? 0 : 1e3)
         : (positionOf(dim, values[dim.name]) - position[dim.name]) ** 2) : 0), 0);
-      const closest = trained.reduce((best, run) => (away(run.setting) < away(best.setting) ? run : best), { setting: nearest, pack });
+      const closest = trained.reduce((best, run) => (away(run.setting) < away(best.setting) ? run : best), { setting: nearest(), pack });
       return { at: { pack: closest.pack, index }, exact: false, nearest: closest.setting };
     }
 
@@ -734,7 +745,7 @@ var DescentExplorer = (() => {
       const began = Date.now();
       const say = () => { message.textContent = `training ${words(status.setting)} … ${Math.round((Date.now() - began) / 1000)} s`; };
       message.className = `dx-status dx-${status.state}`;
-      message.textContent = status.state === "error" ? status.message : "";
+      message.textContent = status.state === "error" ? status.message : notice;
       if (status.state === "training") { say(); clock = setInterval(say, 1000); }
       if (button) button.textContent = status.state === "training" ? "Training…" : "Train here";
       redraw();
@@ -775,10 +786,11 @@ var DescentExplorer = (() => {
       idle(trainer.start);
     }, { rootMargin: "200px" });
     if (near) near.observe(figure);
-    if (host.notice) message.textContent = host.notice;
+    message.textContent = notice;
 
     function destroy() {
       observer.disconnect();
+      unfollow();
       clearInterval(clock);
       if (!page) return;
       near.disconnect();
@@ -824,7 +836,7 @@ var DescentExplorer = (() => {
     const content = figure.dataset.package, number = 1 + [...document.querySelectorAll("figure.descent-explorer")].indexOf(figure);
     const make = (host) => { figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), grid, host); };
     const grid = decode(figure.dataset.grid);
-    make(content ? { unpack: () => JSON.parse(content), number, withoutPackage: (notice) => make({ notice }) } : {});
+    make(content ? { unpack: () => JSON.parse(content), number, withoutPackage: make } : {});
     for (const name of ["data-grid", "data-package"]) figure.removeAttribute(name); // no need to keep the text
     return figure.descentExplorer;
   }
@@ -860,9 +872,9 @@ var DescentExplorer = (() => {
         select(values) { model.set("selection", values); model.save_changes(); },
         train(values) { model.send({ type: "train", setting: values }); },
       };
-      const make = (more) => { chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), { ...host, ...more }); };
+      const make = (more) => { chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), { ...host, ...more }); chart.addRuns(model.get("_runs").map(packed)); };
       const trains = Object.keys(model.get("_package") || {}).length > 0;
-      make(trains ? { unpack: () => model.get("_package"), withoutPackage: (notice) => make({ notice }) } : {});
+      make(trains ? { unpack: () => model.get("_package"), withoutPackage: make } : {});
       const listeners = {
         selection: () => chart.select(model.get("selection")),
         _runs: () => chart.addRuns(model.get("_runs").map(packed)),

@@ -38,18 +38,14 @@ MAX_POINTS = 400
 MAX_TABLE = 30_000
 
 _HERE = Path(__file__).parent
-_CORE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("training.js", "explore.js"))
+_CORE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("tone.js", "training.js", "explore.js"))
 
 
 def _style() -> str:
     """The style sheet; the palette's values stand in where the page defines no `--d-<role>`."""
 
-    def block(selector: str, index: int) -> str:
-        roles = (f"--x-{role}: var(--d-{role}, {pair[index]});" for role, pair in quantities.COLORS.items())
-        return selector + " { " + " ".join(roles) + " }\n"
-
-    dark = 'html[data-theme="dark"] .descent-explorer, body[data-jp-theme-light="false"] .descent-explorer'
-    return block(".descent-explorer", 0) + block(dark, 1) + (_HERE / "explore.css").read_text(encoding="utf-8")
+    roles = " ".join(f"--x-{role}: var(--d-{role}, {light});" for role, (light, _) in quantities.COLORS.items())
+    return f"{quantities.css()}.descent-explorer {{ {roles} }}\n" + (_HERE / "explore.css").read_text(encoding="utf-8")
 
 
 def static_assets() -> dict[str, str]:

@@ -37,7 +37,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
 
-from descent.quantities import COLORS, css, describe
+from descent.quantities import COLORS, css_line, describe
 
 __all__ = ["Figure", "canvas", "color", "comparison", "curves", "heatmap", "images", "panel", "prose", "scatter"]
 
@@ -197,9 +197,10 @@ class Figure:
 
 # Zero specificity (:where), so that a page's own style sheet wins wherever it says something.
 _FIGURE_CSS = (
-    ":where(figure.descent-figure){margin:1.4rem 0;color:var(--d-ink)}"
+    ":where(figure.descent-figure){margin:1.4rem 0;color:var(--d-ink);background:var(--d-paper);box-shadow:0 0 0 .4rem var(--d-paper)}"  # readable on whatever a host paints
     ":where(.descent-figure svg){display:block;height:auto;font-family:inherit;font-variant-numeric:lining-nums}"
     ":where(.descent-figure svg text){paint-order:stroke;stroke:var(--d-paper);stroke-width:3px;stroke-linejoin:round}"
+    "@media(forced-colors:active){.descent-figure{forced-color-adjust:none}}"  # its roles are the reader's colours then, and its hues stay
     ".descent-figure .d-narrow{display:none}"
     "@media(max-width:540px){.descent-figure .d-wide{display:none}.descent-figure .d-narrow{display:block}}"
     ":where(.descent-figure .d-row){display:flex;flex-wrap:wrap;gap:1rem 1.5rem}"
@@ -210,8 +211,7 @@ _FIGURE_CSS = (
 
 
 def _page(bodies: Sequence[str], caption: str) -> str:
-    palette = re.sub(r"\s*\n\s*", "", css())  # a notebook elsewhere than on the site has no other
-    style = f"<style>{palette}{_FIGURE_CSS}</style>"
+    style = f"<style>{css_line()}{_FIGURE_CSS}</style>"
     return f'<figure class="descent-figure">{style}{"".join(bodies)}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
 
 

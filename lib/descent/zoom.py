@@ -28,7 +28,7 @@ from descent.trainability import TAIL, Window, converged
 
 _HERE = Path(__file__).parent
 _SCRIPT = (_HERE / "zoom.js").read_text(encoding="utf-8")
-_CORE = (_HERE / "training.js").read_text(encoding="utf-8") + "\n" + _SCRIPT
+_CORE = "\n".join([*((_HERE / name).read_text(encoding="utf-8") for name in ("tone.js", "training.js")), _SCRIPT])
 
 #: points a side of the pictures trained on request, coarse to fine
 LEVELS = (16, 32, 64, 128)
@@ -61,11 +61,8 @@ def codes(ds: xr.Dataset) -> np.ndarray:
 def _style() -> str:
     """The style sheet; the palette's values stand in where the page defines no `--d-<role>`."""
 
-    def block(selector: str, index: int) -> str:
-        return selector + " { " + " ".join(f"--x-{role}: var(--d-{role}, {pair[index]});" for role, pair in quantities.COLORS.items()) + " }\n"
-
-    dark = 'html[data-theme="dark"] .descent-zoom, body[data-jp-theme-light="false"] .descent-zoom'
-    return block(".descent-zoom", 0) + block(dark, 1) + (_HERE / "zoom.css").read_text(encoding="utf-8")
+    roles = " ".join(f"--x-{role}: var(--d-{role}, {light});" for role, (light, _) in quantities.COLORS.items())
+    return f"{quantities.css()}.descent-zoom {{ {roles} }}\n" + (_HERE / "zoom.css").read_text(encoding="utf-8")
 
 
 def static_assets() -> dict[str, str]:
