@@ -153,6 +153,7 @@ def sweep(
             is allowed. Nothing has been trained then.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache", "client")} | hyperparameters
+    arguments = {name: _plain(value) for name, value in arguments.items()}
     plan = _plan(task, arguments)
     if client is not None:
         cluster.check(client)
@@ -251,18 +252,28 @@ class Plan:
 
 def _several(value: Any) -> bool:
     """Whether an argument is a list of values, and so becomes a dimension."""
-    return isinstance(value, list | tuple | np.ndarray | range | Tensor)
+    return isinstance(value, list | tuple | range)
 
 
 def _listed(value: Any) -> list:
     return list(value) if _several(value) else [value]
 
 
+def _plain(value: Any) -> Any:
+    """An argument with Python's own numbers and lists in the place of those of NumPy, PyTorch and xarray.
+
+    They are written into the recipe, which is stored as JSON, and decide the result's fingerprint.
+    """
+    value = value.values if isinstance(value, xr.DataArray) else value
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else value
+    return [_plain(v) for v in value] if _several(value) else value
+
+
 def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     """Check every argument and lay out the grid. Raises before anything is trained."""
     if not isinstance(task, Task):
         raise TypeError(f"sweep trains a Task, not {type(task).__name__}: Task(model, data, loss)")
-    a = dict(arguments)
+    a = {name: _plain(value) for name, value in arguments.items()}
     steps, sampling, autograd, dtype = a.pop("steps"), a.pop("sampling"), a.pop("autograd"), a.pop("dtype")
     probes = _probes(task, a.pop("record"))
     record_steps = _record_steps(a.pop("record_every"), steps)
@@ -345,13 +356,11 @@ def _checked(name: str, values: list, examples: int) -> list:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim == 0
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _probes(task: Task, record: Any) -> list[Probe]:
@@ -881,14 +890,20 @@ def _written(plan: Plan) -> dict[str, Any]:
 
     def words(value: Any) -> Any:
         if isinstance(value, Optimizer):
-            return {"name": value.name, **value.hyperparameters}
+            return {"name": value.name, **words(value.hyperparameters)}
         if callable(value) and not isinstance(value, Schedule):
             try:
                 return inspect.getsource(value).strip()
             except (OSError, TypeError):
                 return getattr(value, "__name__", "function")
-        if isinstance(value, Tensor):
-            return value.tolist() if value.numel() <= 16 else f"tensor of shape {tuple(value.shape)}"
+        if isinstance(value, Tensor | np.ndarray):
+            return value.tolist() if math.prod(value.shape) <= 16 else f"tensor of shape {tuple(value.shape)}"
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, Mapping):
+            return {str(k): words(v) for k, v in value.items()}
+        if _several(value):
+            return [words(v) for v in value]
         if is_dataclass(value) and not isinstance(value, Schedule):  # a model, or one inside another
             return {"name": type(value).__name__, **{k: words(v) for k, v in vars(value).items()}}
         return _label(value)
