@@ -10,6 +10,7 @@ dark one until each has a contrast of at least 4.5 : 1 with the page behind it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -148,6 +149,20 @@ def describe(name: str) -> Quantity:
     """The `Quantity` called `name`; an unknown name is its own label, drawn in ink."""
     known = QUANTITIES.get(name) or HYPERPARAMETERS.get(name)
     return known or Quantity(name.replace("_", " "))
+
+
+def digits(values: Iterable[float], least: int = 3) -> int:
+    """Significant digits, `least` to 15, that tell values apart, and those that are not 1 from 1: a momentum of 0.9995 is not 1.
+
+    Values that differ from 1 by rounding alone, by less than 10^-6, need not be told from it.
+    """
+    values = {float(v) for v in values}
+    near = {v for v in values if 1e-6 < abs(v - 1) < 0.01}
+    for count in range(least, 15):
+        rounded = {v: float(f"{v:.{count}g}") for v in values}
+        if len(set(rounded.values())) == len(values) and all(rounded[v] != 1 for v in near):
+            return count
+    return 15
 
 
 def css() -> str:

@@ -212,3 +212,11 @@ def test_numbers_are_short(value, text):
 def test_labels_do_not_overlap():
     placed = plots._spread(np.array([10.0, 10.0, 11.0, 90.0]), 16, 0, 100)
     assert np.all(np.diff(np.sort(placed)) >= 15.9) and placed.min() >= 0 and placed.max() <= 100
+
+
+@pytest.mark.parametrize("values, words", [
+    ([0.9, 0.99, 0.999, 0.9995], ["0.9", "0.99", "0.999", "0.9995"]), ([0.9995], ["0.9995"]), ([1.0, 1.0005], ["1", "1.0005"]), ([0.1234567], ["0.123"]),
+    ([1.0001e-4, 1e-4], ["1.0001·10⁻⁴", "10⁻⁴"]), ([1 - 1e-9], ["1"]), ([0.0, -0.5, 12345.6], ["0", "−0.5", "12300"]),
+])  # fmt: skip
+def test_numbers_that_are_close_are_told_apart(values, words):
+    assert [plots.number(v, values) for v in values] == words
