@@ -30,8 +30,8 @@ var DescentExplorer = (() => {
   const last = (list) => list[list.length - 1];
   const superscript = (n) => String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)]);
 
-  /** A number for people: three digits, powers of ten written out, a true minus sign. */
-  function format(value, digits = 3) {
+  /** A number for people: three digits, or as many as tell it from 1, powers of ten written out, a true minus sign. */
+  function format(value, digits = digitsOf([value])) {
     if (typeof value !== "number") return String(value);
     if (Number.isNaN(value)) return "–";
     if (!Number.isFinite(value)) return value < 0 ? "−∞" : "∞";
@@ -48,6 +48,19 @@ var DescentExplorer = (() => {
     }
     return (value < 0 ? "−" : "") + text;
   }
+
+  /** Significant digits, 3 to 15, that tell these values apart, and those that are not 1 from 1; with `between`, values between neighbours too. */
+  function digitsOf(values, between = false) {
+    const numbers = values.filter(Number.isFinite), near = numbers.filter((v) => Math.abs(v - 1) > 1e-6 && Math.abs(v - 1) < 0.01);
+    let digits = 3;
+    const rounded = (v) => Number(v.toPrecision(digits)), all = new Set(numbers).size;
+    while (digits < 15 && (new Set(numbers.map(rounded)).size < all || near.some((v) => rounded(v) === 1))) digits++;
+    const close = (a, b) => Math.ceil(Math.log10(Math.max(Math.abs(a), Math.abs(b)) / Math.abs(b - a))) + 2;
+    return between ? clamp(Math.max(digits, ...numbers.slice(1).map((v, i) => close(numbers[i], v))), 3, 15) : digits;
+  }
+
+  /** A value of a dimension for people: told apart from the dimension's others. */
+  const told = (dim, value) => format(value, dim.values.includes(value) ? digitsOf(dim.values) : digitsOf(dim.values, true));
 
   /** Round numbers that cover low..high, about `count` of them. */
   function linearTicks(low, high, count) {
@@ -77,7 +90,7 @@ var DescentExplorer = (() => {
     const wide = ticks.some((t) => t !== 0 && (Math.abs(t) < 1e-3 || Math.abs(t) > 1e5));
     const power = (t) => (t === 1 || t === 10 ? String(t) : "10" + superscript(Math.round(Math.log10(t))));
     const pure = ticks.every((t) => t > 0 && Math.abs(Math.log10(t) - Math.round(Math.log10(t))) < 1e-9);
-    return ticks.map((t) => (wide && pure ? power(t) : format(t)));
+    return ticks.map((t) => (wide && pure ? power(t) : format(t, digitsOf(ticks))));
   }
 
   /** Maps domain to range; `.ticks(n)` fits. On a log axis what is not positive falls below the axis. */
@@ -113,14 +126,14 @@ var DescentExplorer = (() => {
     });
   }
 
-  /** The value at a position between, or a little beyond, grid values: geometric on a log dimension, three digits. */
+  /** The value at a position between, or a little beyond, grid values: geometric on a log dimension, three digits or as many as its neighbours need. */
   function valueAt(dim, position) {
     const i = clamp(Math.floor(position), 0, Math.max(dim.values.length - 2, 0)), t = position - i, [a, b] = [dim.values[i], dim.values[i + 1]];
     if (Number.isInteger(position) && position in dim.values) return dim.values[position];
     if (Math.abs(t) < 1e-6 || dim.kind === "choice") return a;
     const value = dim.log && a > 0 ? a * (b / a) ** t : a + (b - a) * t; // from zero there is no ratio
     const [low, high] = dim.range || [-Infinity, Infinity];
-    return clamp(dim.integer ? Math.round(value) : Number(value.toPrecision(3)), low, high);
+    return clamp(dim.integer ? Math.round(value) : Number(value.toPrecision(digitsOf([a, b], true))), low, high);
   }
 
   function positionOf(dim, value) {
@@ -216,8 +229,8 @@ var DescentExplorer = (() => {
       show(position) {
         if (Math.abs(Number(input.value) - position) > 0.0051) input.value = position;
         input.style.setProperty("--p", share(position));
-        const text = format(valueAt(dim, position)) + (dim.unit ? ` ${dim.unit}` : "");
-        value.textContent = format(valueAt(dim, position));
+        value.textContent = told(dim, valueAt(dim, position));
+        const text = value.textContent + (dim.unit ? ` ${dim.unit}` : "");
         input.setAttribute("aria-valuetext", text);
       },
     };
@@ -231,7 +244,7 @@ var DescentExplorer = (() => {
       input.addEventListener("change", () => changed(i));
       return input;
     });
-    const segments = inputs.map((input, i) => [input, node("label", { for: input.id }, format(dim.values[i]))]).flat();
+    const segments = inputs.map((input, i) => [input, node("label", { for: input.id }, told(dim, dim.values[i]))]).flat();
     return {
       element: node("fieldset", { class: "dx-control dx-choice" },
         node("legend", {}, dim.symbol ? node("span", { class: "dx-symbol" }, dim.symbol) : null, node("span", { class: "dx-name" }, dim.label)),
@@ -287,9 +300,10 @@ var DescentExplorer = (() => {
           node("line", { class: "dx-grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
           text(left - 9, y(tick) + 4, "dx-tick-label", words[k], { "text-anchor": "end" })));
         svg.append(node("line", { class: "dx-axis", x1: left, x2: width - right, y1: bottom, y2: bottom }));
-        for (const tick of x.ticks(narrow ? 4 : 7)) {
+        const along = x.ticks(narrow ? 4 : 7);
+        for (const tick of along) {
           svg.append(node("line", { class: "dx-axis", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 4 }));
-          if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick), { "text-anchor": x(tick) > width - 16 ? "end" : "middle" })); // whole at the edge of a phone
+          if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick, digitsOf(along)), { "text-anchor": x(tick) > width - 16 ? "end" : "middle" })); // whole at the edge of a phone
         }
         const style = `--c:var(--x-${panel.role})`, layer = node("g", { style }), pointed = node("g", { style });
         svg.append(layer, pointed);
@@ -451,8 +465,8 @@ var DescentExplorer = (() => {
       marker = node("rect", { class: "dx-marker", width: frame.w, height: frame.h, visibility: "hidden" });
       svg.append(node("g", {}, ...cells), layer, marker);
       const everyX = Math.ceil((columns * 46) / inner), everyY = Math.ceil((rowsN * 18) / height);
-      across.values.forEach((v, i) => i % everyX || svg.append(text(left + (i + 0.5) * frame.w, top + height + 17, "dx-tick-label", format(v), { "text-anchor": "middle" })));
-      down.values.forEach((v, i) => i % everyY || svg.append(text(left - 8, top + height - (i + 0.5) * frame.h + 4, "dx-tick-label", format(v), { "text-anchor": "end" })));
+      across.values.forEach((v, i) => i % everyX || svg.append(text(left + (i + 0.5) * frame.w, top + height + 17, "dx-tick-label", told(across, v), { "text-anchor": "middle" })));
+      down.values.forEach((v, i) => i % everyY || svg.append(text(left - 8, top + height - (i + 0.5) * frame.h + 4, "dx-tick-label", told(down, v), { "text-anchor": "end" })));
       svg.append(text(left + inner, total - 5, "dx-axis-title", axisTitle(across), { "text-anchor": "end" }),
         text(left, top - 8, "dx-axis-title", `↑ ${axisTitle(down)}`));
     }
@@ -498,7 +512,7 @@ var DescentExplorer = (() => {
     function readout() {
       if (!cell) return "point at a cell, or focus the map and use the arrow keys, to read it";
       const { own, value, dead } = values[cell.row * columns + cell.column];
-      const where = `${named(across)} = ${format(across.values[cell.column])}, ${named(down)} = ${format(down.values[cell.row])}`;
+      const where = `${named(across)} = ${told(across, across.values[cell.column])}, ${named(down)} = ${told(down, down.values[cell.row])}`;
       const lost = dead ? `; ${dead} of ${spec.seeds} seeds diverged` : "";
       return `${where}: ${Number.isFinite(value) ? `${panel.label} ${format(value)}${spread(own)}` : `no ${panel.label}`}${lost}`;
     }
@@ -559,7 +573,7 @@ var DescentExplorer = (() => {
     }));
 
     const setting = () => Object.fromEntries(spec.dims.map((dim) => [dim.name, valueAt(dim, position[dim.name])]));
-    const words = (values) => spec.dims.filter((dim) => dim.name in values).map((dim) => `${named(dim)} = ${format(values[dim.name])}`).join(", ");
+    const words = (values) => spec.dims.filter((dim) => dim.name in values).map((dim) => `${named(dim)} = ${told(dim, values[dim.name])}`).join(", ");
     const place = () => words(setting());
     const same = (a, b) => Object.keys(a).every((name) => a[name] === b[name]);
     const seeds = () => (seed === page.seeds[0] ? page.seeds : page.seeds.map((_, i) => seed + i));
@@ -889,6 +903,6 @@ var DescentExplorer = (() => {
     },
   };
 
-  const internals = { interpolate, format, linearTicks, logTicks, makeScale, tickLabels, linePath, medianCurve, valueAt, positionOf, slice, decode };
+  const internals = { interpolate, format, told, linearTicks, logTicks, makeScale, tickLabels, linePath, medianCurve, valueAt, positionOf, slice, decode };
   return { mount, mountStatic, start, widget, internals };
 })();

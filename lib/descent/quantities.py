@@ -152,6 +152,20 @@ def describe(name: str) -> Quantity:
     return known or Quantity(name.replace("_", " "))
 
 
+def digits(values: Iterable[float], least: int = 3) -> int:
+    """Significant digits, `least` to 15, that tell values apart, and those that are not 1 from 1: a momentum of 0.9995 is not 1.
+
+    Values that differ from 1 by rounding alone, by less than 10^-6, need not be told from it.
+    """
+    values = {float(v) for v in values}
+    near = {v for v in values if 1e-6 < abs(v - 1) < 0.01}
+    for count in range(least, 15):
+        rounded = {v: float(f"{v:.{count}g}") for v in values}
+        if len(set(rounded.values())) == len(values) and all(rounded[v] != 1 for v in near):
+            return count
+    return 15
+
+
 #: How hosts say that they are light or dark; what a page paints is asked first where a script can (tone.js).
 _LIGHT = ('html[data-theme="light"]', 'body[data-jp-theme-light="true"]')
 _DARK = (
