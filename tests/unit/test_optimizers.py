@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from descent import Task, data, models, optimizers, schedules, sweep
 
@@ -139,7 +141,39 @@ def test_schedules_begin_and_end_where_they_say(schedule, start, end):
     assert schedule(0, 100) == pytest.approx(start) and schedule(100, 100) == pytest.approx(end)
 
 
-@pytest.mark.parametrize("make", [lambda: schedules.warmup(0), lambda: schedules.linear(2), lambda: schedules.step_decay(0)])
+@pytest.mark.parametrize("peak, steps", [(0.1, 10), (0.25, 4), (0.2, 5), (0.5, 2), (1.0, 1), (0.3, 1), (0.3, 2), (0.0, 7), (np.float32(0.1), 10)])
+def test_one_cycle_without_a_leg_upwards_begins_at_the_top(peak, steps):
+    factors = [schedules.one_cycle(peak)(t, steps) for t in range(steps + 1)]
+    assert factors[0] == pytest.approx(1) and (np.diff(factors) <= 0).all()
+    assert factors[-1] == pytest.approx(4e-6)  # a leg downwards without width has come down at the end of the run
+
+
+@given(st.floats(0, 1), st.integers(1, 60), st.booleans())
+def test_every_schedule_has_a_factor_at_every_step(peak, steps, whole):
+    peak = round(peak * steps) / steps if whole else peak  # tops that lie on a step
+    made = [schedules.one_cycle(peak), schedules.linear(), schedules.cosine(), schedules.warmup(7), schedules.step_decay(3, 0.0)]
+    for schedule in [*made, made[0] * made[1]]:
+        factors = [schedule(t, steps) for t in range(steps + 1)]
+        assert all(0 <= f <= 1 for f in factors), (schedule.name, factors)
+
+
+def test_one_cycle_stays_at_the_top_if_that_is_the_end():
+    assert [schedules.one_cycle(1.0)(t, 5) for t in (0, 4)] == pytest.approx([0.04, 1])
+
+
+def test_a_schedule_that_divides_by_zero_is_refused_by_name():
+    late = schedules.Schedule("late", lambda step, steps: 1 / (step - 3))
+    with pytest.raises(ValueError, match="schedule 'late' has no factor at step 3 of 5"):
+        sweep(TASK, schedule=late, steps=5, cache=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: schedules.warmup(0), lambda: schedules.linear(2), lambda: schedules.step_decay(0), lambda: schedules.warmup(math.nan),
+        lambda: schedules.warmup(math.inf), lambda: schedules.step_decay(math.nan), lambda: schedules.one_cycle(math.nan),
+    ],
+)  # fmt: skip
 def test_schedules_refuse_nonsense(make):
     with pytest.raises(ValueError, match="must"):
         make()
