@@ -295,7 +295,7 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         if name in _ALLOWED and name not in ("lr", "init_scale") and name not in known:
             raise ValueError(f"{name!r} is no hyperparameter of {[r.name for r in rules]}, which take {sorted(known)}")
     for name, values in grid.items():
-        grid[name] = _checked(name, values, len(task.data))
+        grid[name] = _checked(name, values, len(task.data), dtype)
 
     order = ["lr", "batch_size", "init_scale", "optimizer", "schedule"]
     order += [name for name in a if name not in order and name != "seed"] + ["seed"]
@@ -314,8 +314,8 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     )
 
 
-def _checked(name: str, values: list, examples: int) -> list:
-    """The values of one hyperparameter, each checked, no two the same."""
+def _checked(name: str, values: list, examples: int, dtype: torch.dtype) -> list:
+    """The values of one hyperparameter, each checked, also as `dtype` holds it, no two the same."""
     if not values:
         raise ValueError(f"{name}=[] is an empty grid; give at least one value")
     if name == "batch_size":
@@ -334,6 +334,8 @@ def _checked(name: str, values: list, examples: int) -> list:
     for value in values:
         if not good(value):
             raise ValueError(f"{name}={value!r}; allowed: {allowed}")
+        if name in _ALLOWED and not inside(held := _held(value, dtype)):
+            raise ValueError(f"{name}={value!r} is {held:g} in {dtype}; allowed: {allowed}")
     if name in ("batch_size", "seed"):
         values = [int(v) for v in values]
     elif name not in ("schedule", "optimizer"):
@@ -342,6 +344,12 @@ def _checked(name: str, values: list, examples: int) -> list:
     if len(set(labels)) < len(labels):
         raise ValueError(f"{name}={labels!r} names a value twice")
     return values
+
+
+def _held(value: float, dtype: torch.dtype) -> float:
+    """A number as `dtype` holds it, with 0 for those so small that `_worker` takes them for 0."""
+    held = torch.tensor(float(value), dtype=dtype).item()
+    return held if abs(held) >= torch.finfo(dtype).tiny else 0.0
 
 
 def _whole(value: Any) -> bool:
@@ -776,8 +784,8 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, _Rate]:
 
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses, and (w - prox(w)) / lr in the place of the gradient."""
-    return task.losses(task.unflatten(w), x, y), (w - task.model.prox(w, x, lr)) / lr
+    """Losses, and (w - prox(w)) / lr in the place of the gradient, 0 where the schedule has brought lr to 0."""
+    return task.losses(task.unflatten(w), x, y), optimizers.over(w - task.model.prox(w, x, lr), lr)
 
 
 @once
