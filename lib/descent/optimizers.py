@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from descent import seeding
+from descent.norms import clipped
 
 State = dict[str, Tensor]
 Rule = Callable[[Tensor, State, SimpleNamespace], tuple[Tensor, State]]
@@ -171,8 +172,7 @@ def step(optimizer: Optimizer, w: Tensor, gradient: Tensor, state: State, h: Sim
         alive: which networks move, (K,); None is all of them.
     """
     if "clip" in h.uses:
-        norm = gradient.norm(dim=1, keepdim=True)
-        gradient = gradient * (h.clip / norm).clamp(max=1.0)
+        gradient = clipped(gradient, h.clip)
     if "l2" in h.uses:
         gradient = gradient + h.l2 * w
     direction, new = optimizer.rule(gradient, state, h)
