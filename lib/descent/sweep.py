@@ -576,7 +576,12 @@ class _Minibatches:
 def _parts(plan: Plan) -> dict[str, Part]:
     """The parts of the data that training and its probes look at, on the device."""
     needed = {"train"} | {which for p in plan.probes for which in p.needs}
-    return {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+    parts = {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+    for which, part in parts.items():
+        if not all(torch.isfinite(t).all() for t in (part.x, part.y)):  # a Task's data are finite, as they are given
+            largest = torch.finfo(plan.dtype).max
+            raise ValueError(f"the {which} part of {plan.task.data.name!r} has numbers beyond {largest:.3g}, the largest of {plan.dtype}")
+    return parts
 
 
 class _Run:
