@@ -114,7 +114,7 @@ def sweep(
     Args:
         task: model, data and loss.
         lr: base learning rate.
-        batch_size: examples per update; None takes all of them.
+        batch_size: examples per update; None takes all of them. A model with batch normalization needs two at least.
         init_scale: factor on the initial weights.
         optimizer: names from `optimizers.OPTIMIZERS`, or optimizers with other defaults.
         schedule: from `descent.schedules`; None keeps the learning rate constant.
@@ -296,6 +296,11 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
             raise ValueError(f"{name!r} is no hyperparameter of {[r.name for r in rules]}, which take {sorted(known)}")
     for name, values in grid.items():
         grid[name] = _checked(name, values, len(task.data), dtype)
+
+    single = [which for which in sorted({"train"} | {w for p in probes for w in p.needs}) if len(task.raw(which)[0]) == 1]
+    if (single or 1 in grid["batch_size"]) and task.normalizes:
+        few = f"the {single[0]} part of {task.data.name!r} has a single example" if single else "batch_size=1"
+        raise ValueError(f"{few}: {type(task.model).__name__} with batch normalization has no statistics of one example; allowed: at least 2")
 
     order = ["lr", "batch_size", "init_scale", "optimizer", "schedule"]
     order += [name for name in a if name not in order and name != "seed"] + ["seed"]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descent.data import Data, as_targets
-from descent.models import Model, Params
+from descent.models import Model, Params, normalizes
 from descent.seeding import Generator, generator, key, noise
 
 
@@ -180,6 +180,22 @@ class Task:
         return self.loss in MARGIN and self.data.classes is not None and any(
             (y < 0).any() for y in (self.data.y, self.data.y_val, self.data.y_test) if y is not None
         )
+
+    @cached_property
+    def normalizes(self) -> bool:
+        """Whether an output on one example depends on the others: batch normalization, declared or found by trying."""
+        if normalizes(self.model):
+            return True
+        x, draw = self.data.x[:1000].reshape(min(1000, len(self.data)), -1), generator(0, "probe")
+        others = (x != x[0]).any(1).nonzero()[:, 0]
+        if not len(others):
+            return False
+        # the same examples in two companies; the weights are moved, because some models start with outputs of zero
+        together = [[*range(min(8, len(x))), *[company] * 8] for company in (0, others[0].item())]
+        params = {name: p + 0.1 * draw.normal(*p.shape) for name, p in self.model.init(generator(0, "init"), 1.0).items()}
+        inputs = [self.data.x[rows].reshape(len(rows), *self.model.input_shape).movedim(0, -1).float() for rows in together]
+        one, other = (self.model.apply(params, i)[..., : len(together[0]) - 8] for i in inputs)
+        return bool((one - other).abs().max() > 1e-3 * one.abs().max())
 
     @cached_property
     def layout(self) -> dict[str, tuple[int, ...]]:
