@@ -282,6 +282,8 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
     if any(rule.proximal for rule in rules) and getattr(task.model, "prox", None) is None:
         raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
+    if task.loss == "output" and task.outputs != 1:
+        raise ValueError(f"output needs a model with a single output, not {task.outputs}")
     if "readout_lr" in a and not task.readout:
         raise ValueError(f"readout_lr needs a model with a last layer of its own; {type(task.model).__name__} has none")
     if "label_noise" in a and task.loss != "mse":
@@ -480,10 +482,13 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
         return task.flatten(task.model.init(generator, scale), 1).float()
 
     together = seeding.AT_ONCE // task.parameters
-    if together > 1 and len(rows) > FEW_SEEDS:
-        weights = torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)
-    else:
-        weights = torch.stack([drawn(seed, scale) for seed, scale in zip(rows, table)])
+    try:
+        if together > 1 and len(rows) > FEW_SEEDS:
+            weights = torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)
+        else:
+            weights = torch.stack([drawn(seed, scale) for seed, scale in zip(rows, table)])
+    except Exception:  # a model that looks at the numbers it draws, or takes one init scale only, does so for each network
+        return torch.cat([drawn(seed, torch.tensor([scale], dtype=torch.float32)) for seed, scale in zip(seeds, scales)])
     return weights[row, column]
 
 
@@ -506,7 +511,13 @@ def _drawn(task: Task, seeds: Sequence[int], size: int) -> Iterator[tuple[Tensor
     together = max(1, seeding.AT_ONCE // (len(seeds) * size * math.prod(task.model.input_shape)))
     for_seeds = torch.func.vmap(lambda seed, step: task.fresh(seed, step, size), in_dims=(0, None))
     for first in count(step=together):
-        yield from zip(*torch.func.vmap(for_seeds, in_dims=(None, 0))(torch.tensor(seeds), torch.arange(first, first + together)))
+        try:
+            many = torch.func.vmap(for_seeds, in_dims=(None, 0))(torch.tensor(seeds), torch.arange(first, first + together))
+        except Exception:  # a law that looks at the numbers it draws does so for each seed and step
+            break
+        yield from zip(*many)
+    for step in count(first):
+        yield tuple(torch.stack(t) for t in zip(*(task.fresh(seed, step, size) for seed in seeds)))
 
 
 class _Fresh:

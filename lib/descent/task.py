@@ -91,7 +91,8 @@ class Task:
 
     Raises:
         ValueError: unknown loss; in any part of the data, sizes that do not fit, numbers that are not finite, labels where
-            values are needed or the reverse; a model whose outputs are not (outputs, n), or too few or many for the loss.
+            values are needed or the reverse; a model whose outputs are not (outputs, n), or too few or many for the loss, or
+            whose initial weights are no function of its Generator.
     """
 
     model: Model
@@ -110,6 +111,9 @@ class Task:
         if not self.name:
             label = f"{type(self.model).__name__} on {self.data.name}, {self.loss}"
             object.__setattr__(self, "name", label)
+        once, again = (self.flatten(self.model.init(generator(0, "init"), 1.0), 0) for _ in range(2))
+        if not torch.equal(once.nan_to_num(), again.nan_to_num()):
+            raise ValueError(f"the initial weights of {type(self.model).__name__} differ each time they are drawn; draw them from the Generator that start or init is given, and from nothing else")
         self.layout  # computed now, once for all networks
 
     def _check_part(self, which: str) -> None:
@@ -154,18 +158,19 @@ class Task:
         elif least < -1 or most > 1 or least < 0 and (values == 0).any():
             found = values.unique().tolist()
             shown = ", ".join(map(str, found[:5])) + ", ..." * (len(found) > 5)
-            raise ValueError(f"{loss} tells two classes apart, labels 0 and 1 or -1 and 1; the data {name!r} has {max(data.classes, len(found))}: {shown}")
+            raise ValueError(f"{loss} tells two classes apart; the data {name!r} has {max(data.classes, len(found))}, labels {shown}; allowed: 0 and 1, or -1 and 1")
 
     def _check_outputs(self) -> None:
-        outputs, loss, classes = self._outputs(), self.loss, self.data.classes
+        outputs, loss, classes = self.outputs, self.loss, self.data.classes
         if loss == "mse" and outputs != (wanted := classes or self.data.y.shape[1]):  # one output would be compared with each of several targets
             raise ValueError(f"mse on {self.data.name!r} needs a model with {wanted} output{'s' * (wanted != 1)}, one for each {'class' if classes else 'target'}; this one has {outputs}")
         if loss == "cross_entropy" and outputs < classes:
             raise ValueError(f"cross_entropy on {self.data.name!r} needs a model with at least {classes} outputs, one for each class; this one has {outputs}")
-        if loss in (*MARGIN, "output") and outputs != 1:
+        if loss in MARGIN and outputs != 1:
             raise ValueError(f"{loss} needs a model with a single output, not {outputs}")
 
-    def _outputs(self) -> int:
+    @cached_property
+    def outputs(self) -> int:
         """How many numbers the model makes of one example."""
         n = 7  # the same example several times, not to take examples for outputs
         x = self.data.x[[0] * n].reshape(n, *self.model.input_shape).movedim(0, -1)
