@@ -103,7 +103,8 @@ def _nesterov(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, Stat
 def _adagrad(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """s <- s + g^2;  w <- w - lr g / (sqrt(s) + eps) (Duchi et al. 2011, diagonal form)."""
     s = state["s"] + g * g
-    return over(g, s.sqrt() + h.eps), {"s": s}
+    # 0 s is NaN where s has overflowed: such a network has diverged, where g / s would leave it standing
+    return over(g, s.sqrt() + h.eps) + 0 * s, {"s": s}
 
 
 def _rmsprop(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:

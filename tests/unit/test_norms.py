@@ -54,6 +54,16 @@ def test_a_steep_gradient_is_clipped_to_the_norm_it_may_have(size, optimizer):
     np.testing.assert_allclose(ds.weights.values[:, 0, -1], [[1 - 0.1 * c / 2**0.5] * 2 for c in (1, 0.5)], rtol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "adam", "adamw"])
+def test_rules_that_square_the_gradient(optimizer):
+    """A square that overflows is divergence, not a network that stands still; a gradient clipped before does no harm."""
+    task = Task(models.Quadratic((1e20, 1e20), start=(1.0, 1.0)), data.nothing(2), "output")
+    ds = sweep(task, lr=0.01, optimizer=optimizer, steps=5, record="weights", cache=False)
+    assert ds.diverged_at.item() <= 2
+    ds = sweep(task, lr=0.01, optimizer=optimizer, clip=1.0, steps=5, record="weights", cache=False)
+    assert np.isnan(ds.diverged_at.item()) and (ds.weights.values[0, -1] < 0.99).all()
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-10, 1.0, 1e15, 1e25])
 def test_probes_of_norms(size):
     task = Task(models.Quadratic((1.0, 1.0), start=(size, 2 * size)), data.nothing(2), "output")

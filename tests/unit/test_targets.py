@@ -211,7 +211,7 @@ class Turned:
 def test_outputs_of_another_shape_are_refused(loss, form):
     y = VALUES.sign() if loss != "cross_entropy" else LABELS
     with pytest.raises(ValueError, match=r"the outputs of Turned for 7 examples have the shape|needs a model with"):
-        Task(Turned(2 if loss == "cross_entropy" else 1, form), data.Data("made", X, y), loss)
+        sweep(Task(Turned(2 if loss == "cross_entropy" else 1, form), data.Data("made", X, y), loss), steps=1, cache=False)
 
 
 @pytest.mark.parametrize("loss, outputs, message", [("cross_entropy", 2, "at least 3 outputs"), ("output", 2, "a single output, not 2"), ("mse", 2, "with 3 outputs")])
