@@ -34,7 +34,7 @@ def as_targets(y: Tensor) -> Tensor:
         if labels.ndim < 2:
             return labels.long()
         y = y.double()
-    return y.flatten(1) if y.ndim > 1 else y.unsqueeze(-1)
+    return y if y.ndim == 2 else y.flatten(1) if y.ndim > 2 else y.unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Data:
         for part in ("", "_val", "_test"):
             for name, form in (("x" + part, lambda x: x), ("y" + part, as_targets)):
                 if (given := getattr(self, name)) is not None:
-                    tensor = given.detach() if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+                    tensor = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+                    tensor = tensor.detach() if tensor.requires_grad else tensor  # else the very same, which is read once
                     object.__setattr__(self, name, form(tensor) if tensor.ndim else tensor)
 
     def __len__(self) -> int:
