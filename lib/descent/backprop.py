@@ -32,7 +32,7 @@ TRANSPOSED = 32
 LARGE = 2**14
 #: a network whose derivatives of the loss in the outputs are all smaller has learned everything
 LEARNED = 1e-3
-#: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
+#: examples that networks are evaluated on at a time, at most, in slices of equal size; batch normalization uses the statistics of these
 SLICE = 5000
 #: examples, times networks, that are evaluated at a time on a CPU, so that activations stay in its cache
 EVALUATED = 8192
@@ -535,8 +535,9 @@ class Gradients:
             return self.out.clone()
         params, n, self.place = self.task.unflatten(w), x.shape[-1], None
         if self.family is None:
+            slices = x.tensor_split(math.ceil(n / SLICE), dim=-1)  # none is left with a few examples, for want of statistics
             with torch.no_grad():
-                return torch.cat([self.task.model.apply(params, part) for part in x.split(SLICE, dim=-1)], dim=-1)
+                return torch.cat([self.task.model.apply(params, part) for part in slices], dim=-1)
         few, outputs = (SLICE if w.device.type != "cpu" else max(64, EVALUATED // len(w))), None
         for start in range(0, n, few):
             with torch.inference_mode():

@@ -23,13 +23,28 @@ from torch import Tensor
 from descent.seeding import Generator, generator, key
 
 
+def as_targets(y: Tensor) -> Tensor:
+    """Targets in one of two forms: class labels (n,), int64, or values (n, outputs), floating point.
+
+    Whole numbers of any width, truth values too, are labels, in a column as well; several columns of them are values.
+    Values without a column are one column, and further dimensions are laid out in a row.
+    """
+    if not (y.is_floating_point() or y.is_complex()):
+        labels = y.flatten(1)[:, 0] if y.ndim > 1 and math.prod(y.shape[1:]) == 1 else y
+        if labels.ndim < 2:
+            return labels.long()
+        y = y.double()
+    return y if y.ndim == 2 else y.flatten(1) if y.ndim > 2 else y.unsqueeze(-1)
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set in up to three parts.
 
     Attributes:
         name: what it is, for the recipe of a Dataset.
-        x, y: training inputs (n, *features) and targets, class labels (n,) or values (n, outputs).
+        x, y: training inputs (n, *features) and targets, class labels (n,) or values (n, outputs): tensors, or
+            arrays that become such. What `as_targets` makes of the targets is kept.
         x_val, y_val, x_test, y_test: the other parts; None if there are none.
         law: `(generator, n) -> (x, y)` draws n further training examples, in at most 16 draws, for
             sweeps that show each example once; None if there is no more than what is here.
@@ -45,6 +60,14 @@ class Data:
     y_test: Tensor | None = None
     law: Callable[[Generator, int], tuple[Tensor, Tensor]] | None = None
     truth: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("", "_val", "_test"):
+            for name, form in (("x" + part, lambda x: x), ("y" + part, as_targets)):
+                if (given := getattr(self, name)) is not None:
+                    tensor = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+                    tensor = tensor.detach() if tensor.requires_grad else tensor  # else the very same, which is read once
+                    object.__setattr__(self, name, form(tensor) if tensor.ndim else tensor)
 
     def __len__(self) -> int:
         return len(self.x)

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from descent.models import LazyMLP
+from descent.norms import norm
 from descent.probes import Networks, probe
 from descent.probes.features import ntk
 from descent.seeding import Generator, generator
@@ -67,7 +68,7 @@ def _trained(networks: Networks) -> int:
 def relative_distance(networks: Networks) -> Tensor:
     """|w - w_0| / |w_0|."""
     size = _trained(networks)
-    return (networks.w - networks.w0).norm(dim=1) / networks.w0[:, :size].norm(dim=1)
+    return norm(networks.w - networks.w0) / norm(networks.w0[:, :size])
 
 
 @probe("probe_accuracy", dims=("network",), needs=("train", "test"))

@@ -12,13 +12,18 @@ fastest that way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from types import ModuleType
+from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from descent.seeding import Generator, generator
 
@@ -728,6 +733,36 @@ def _normalize(gamma: Tensor, beta: Tensor, x: Tensor) -> Tensor:
     return F.batch_norm(x, None, None, gamma.flatten(), beta.flatten(), training=True)
 
 
+def normalizes(model: object) -> bool:
+    """Whether a model, or any that it is made of, declares batch normalization.
+
+    Everything that can be reached from it is looked at: attributes, containers, modules, what a function closes over.
+    """
+    waiting, seen = [model], {}
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen or isinstance(thing, Tensor | np.ndarray | str | type | ModuleType):
+            continue
+        seen[id(thing)] = thing  # kept, so that no other thing gets its id
+        if isinstance(thing, _BatchNorm):  # with running statistics and not in training, it looks at each example alone
+            if thing.training or not thing.track_running_stats:
+                return True
+        elif getattr(thing, "batch_norm", False) is True:
+            return True
+        if isinstance(thing, Mapping):
+            waiting += thing.values()
+        elif isinstance(thing, list | tuple | set | frozenset):
+            waiting += thing
+        elif isinstance(thing, partial):
+            waiting += [thing.func, *thing.args, *thing.keywords.values()]
+        waiting += getattr(thing, "__dict__", {}).values()
+        waiting += [getattr(thing, "__self__", None), getattr(thing, "__wrapped__", None), *(getattr(thing, "__defaults__", None) or ())]
+        for cell in getattr(thing, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty cell
+                waiting.append(cell.cell_contents)
+    return False
+
+
 def _conv_init(generator: Generator, out: int, channels: int, size: int, scale: float | Tensor) -> Tensor:
     deviation = math.sqrt(2.0 / (channels * size * size))
     return _scaled(deviation * generator.normal(out, channels, size, size), scale)
@@ -808,6 +843,8 @@ class ResNet9(_Convolutional):
     the first and third with a residual block of two convolutions; every convolution is 3 x 3,
     batch-normalized (see `_normalize`) and followed by ReLU. Global max pooling, linear layer.
     """
+
+    batch_norm: ClassVar[bool] = True
 
     input_shape: tuple[int, int, int] = (3, 32, 32)
     width: int = 64

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from descent.data import Data
 from descent.models import Function
+from descent.norms import norm
 from descent.seeding import generator
 from descent.sweep import sweep
 from descent.task import Task
@@ -90,7 +91,7 @@ def stationarity(
         chosen = part.long().tolist()
         w = sweep(task, lr=[c / K**0.5 for c in scales], batch_size=1, optimizer=optimizer, seed=seed, steps=K,
                   record="weights", record_every=chosen, sampling="replacement").weights  # fmt: skip
-        norms = envelope_gradient(task, torch.tensor(w.values), t, steps=50).norm(dim=-1)
+        norms = norm(envelope_gradient(task, torch.tensor(w.values), t, steps=50))
         norms = xr.DataArray(norms.numpy(), dims=w.dims[:-1], coords={"optimizer": w.optimizer})
         results.append(norms.mean(["seed", "step"], skipna=False).rename(lr="scale").assign_coords(scale=list(scales)))
     dim = xr.DataArray(list(steps), dims="K", name="K", attrs={"long_name": "number of steps K"})

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from descent import seeding
+from descent.norms import clipped
 
 State = dict[str, Tensor]
 Rule = Callable[[Tensor, State, SimpleNamespace], tuple[Tensor, State]]
@@ -73,6 +74,11 @@ class Optimizer:
         return replace(self, name=label or f"{self.name}({written})", defaults=self.defaults | defaults)
 
 
+def over(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, and 0 where b is 0: a weight whose gradients have all been 0, or have squares that round to 0, is left alone."""
+    return torch.where(b == 0, 0.0, a / b)
+
+
 def _sgd(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """w <- w - lr g (Robbins & Monro 1951). With the full batch this is gradient descent."""
     return g, state
@@ -97,13 +103,14 @@ def _nesterov(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, Stat
 def _adagrad(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """s <- s + g^2;  w <- w - lr g / (sqrt(s) + eps) (Duchi et al. 2011, diagonal form)."""
     s = state["s"] + g * g
-    return g / (s.sqrt() + h.eps), {"s": s}
+    # 0 s is NaN where s has overflowed: such a network has diverged, where g / s would leave it standing
+    return over(g, s.sqrt() + h.eps) + 0 * s, {"s": s}
 
 
 def _rmsprop(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     """s <- beta2 s + (1 - beta2) g^2;  w <- w - lr g / (sqrt(s) + eps) (Hinton 2012, lecture 6e)."""
     s = torch.lerp(state["s"], g * g, 1 - h.beta2)
-    return g / (s.sqrt() + h.eps), {"s": s}
+    return over(g, s.sqrt() + h.eps), {"s": s}
 
 
 def _adam(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
@@ -111,7 +118,7 @@ def _adam(g: Tensor, state: State, h: SimpleNamespace) -> tuple[Tensor, State]:
     w <- w - lr m / (sqrt(s) + eps) (Kingma & Ba 2015, algorithm 1)."""
     m, s = torch.lerp(state["m"], g, 1 - h.beta1), torch.lerp(state["s"], g * g, 1 - h.beta2)
     m_hat, s_hat = m / (1 - h.beta1**h.step), s / (1 - h.beta2**h.step)
-    return m_hat / (s_hat.sqrt() + h.eps), {"m": m, "s": s}
+    return over(m_hat, s_hat.sqrt() + h.eps), {"m": m, "s": s}
 
 
 def _penalized(g: Tensor, g_ahead: Tensor, h: SimpleNamespace) -> Tensor:
@@ -166,8 +173,7 @@ def step(optimizer: Optimizer, w: Tensor, gradient: Tensor, state: State, h: Sim
         alive: which networks move, (K,); None is all of them.
     """
     if "clip" in h.uses:
-        norm = gradient.norm(dim=1, keepdim=True)
-        gradient = gradient * (h.clip / norm).clamp(max=1.0)
+        gradient = clipped(gradient, h.clip)
     if "l2" in h.uses:
         gradient = gradient + h.l2 * w
     direction, new = optimizer.rule(gradient, state, h)

@@ -24,7 +24,15 @@ class Schedule:
     factor: Callable[[int, int], float]
 
     def __call__(self, step: int, steps: int) -> float:
-        return self.factor(step, steps)
+        """The factor at a step.
+
+        Raises:
+            ValueError: the factor divides by zero there, or overflows.
+        """
+        try:
+            return self.factor(step, steps)
+        except ArithmeticError as error:
+            raise ValueError(f"schedule {self.name!r} has no factor at step {step} of {steps}: {error}") from error
 
     def __mul__(self, other: Schedule) -> Schedule:
         """Both factors multiplied, for instance `warmup(100) * cosine()`."""
@@ -37,6 +45,12 @@ def _fraction(name: str, value: float) -> float:
     return value
 
 
+def _length(name: str, value: float) -> float:
+    if not 1 <= value < math.inf:
+        raise ValueError(f"{name}={value!r} must be a positive number of steps")
+    return value
+
+
 def constant() -> Schedule:
     """The base learning rate throughout."""
     return Schedule("constant", lambda step, steps: 1.0)
@@ -44,8 +58,7 @@ def constant() -> Schedule:
 
 def step_decay(every: int, factor: float = 0.1) -> Schedule:
     """Multiply by `factor` after each `every` steps."""
-    if every < 1:
-        raise ValueError(f"every={every!r} must be a positive number of steps")
+    _length("every", every)
     _fraction("factor", factor)
     return Schedule(f"×{factor:g} every {every}", lambda step, steps: factor ** (step // every))
 
@@ -64,25 +77,25 @@ def cosine(final: float = 0.0) -> Schedule:
 
 def warmup(length: int) -> Schedule:
     """Rise linearly to 1 over `length` steps, (step + 1) / length, and stay there."""
-    if length < 1:
-        raise ValueError(f"length={length!r} must be a positive number of steps")
+    _length("length", length)
     return Schedule(f"warm-up {length}", lambda step, steps: min(1.0, (step + 1) / length))
 
 
 def one_cycle(peak: float = 0.3, start: float = 0.04, final: float = 4e-6) -> Schedule:
     """Cosine from `start` up to 1 at the fraction `peak` of the run, then down to `final`.
 
-    Smith & Topin 2018, with the cosine legs and default factors of `torch.optim`'s OneCycleLR.
+    Smith & Topin 2018, with the cosine legs and default factors of `torch.optim`'s OneCycleLR. A run so short that
+    nothing is left of a leg does without it: where `peak` falls into the first step, that step is the top.
     """
     for name, value in (("peak", peak), ("start", start), ("final", final)):
         _fraction(name, value)
 
     def factor(step: int, steps: int) -> float:
-        top = peak * steps - 1
-        if step <= top:
-            low, position = start, 1 - step / top
+        top = max(peak * steps - 1, 0.0)
+        if step <= top:  # a leg narrower than rounding has no width
+            low, position = start, 1 - step / top if top > 1e-9 else 0.0
         else:
-            low, position = final, (step - top) / (steps - 1 - top)
+            low, position = final, (step - top) / (steps - 1 - top) if steps - 1 - top > 1e-9 else 1.0
         return low + (1 - low) * (1 + math.cos(math.pi * min(position, 1.0))) / 2
 
     return Schedule("one-cycle", factor)

@@ -114,7 +114,7 @@ def sweep(
     Args:
         task: model, data and loss.
         lr: base learning rate.
-        batch_size: examples per update; None takes all of them.
+        batch_size: examples per update; None takes all of them. A model with batch normalization needs two at least.
         init_scale: factor on the initial weights.
         optimizer: names from `optimizers.OPTIMIZERS`, or optimizers with other defaults.
         schedule: from `descent.schedules`; None keeps the learning rate constant.
@@ -350,6 +350,8 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     grid["schedule"] = [s or schedules.constant() for s in grid["schedule"]]
     if any(rule.proximal for rule in rules) and getattr(task.model, "prox", None) is None:
         raise ValueError("the optimizer 'proximal_point' needs a models.Function with prox=...")
+    if task.loss == "output" and task.outputs != 1:
+        raise ValueError(f"output needs a model with a single output, not {task.outputs}")
     if "readout_lr" in a and not task.readout:
         raise ValueError(f"readout_lr needs a model with a last layer of its own; {type(task.model).__name__} has none")
     if "label_noise" in a and task.loss != "mse":
@@ -363,7 +365,12 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
         if name in _ALLOWED and name not in ("lr", "init_scale") and name not in known:
             raise ValueError(f"{name!r} is no hyperparameter of {[r.name for r in rules]}, which take {sorted(known)}")
     for name, values in grid.items():
-        grid[name] = _checked(name, values, len(task.data))
+        grid[name] = _checked(name, values, len(task.data), dtype)
+
+    single = [which for which in sorted({"train"} | {w for p in probes for w in p.needs}) if len(task.raw(which)[0]) == 1]
+    if (single or 1 in grid["batch_size"]) and task.normalizes:
+        few = f"the {single[0]} part of {task.data.name!r} has a single example" if single else "batch_size=1"
+        raise ValueError(f"{few}: {type(task.model).__name__} with batch normalization has no statistics of one example; allowed: at least 2")
 
     order = ["lr", "batch_size", "init_scale", "optimizer", "schedule"]
     order += [name for name in a if name not in order and name != "seed"] + ["seed"]
@@ -382,8 +389,8 @@ def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     )
 
 
-def _checked(name: str, values: list, examples: int) -> list:
-    """The values of one hyperparameter, each checked, no two the same."""
+def _checked(name: str, values: list, examples: int, dtype: torch.dtype) -> list:
+    """The values of one hyperparameter, each checked, also as `dtype` holds it, no two the same."""
     if not values:
         raise ValueError(f"{name}=[] is an empty grid; give at least one value")
     if name == "batch_size":
@@ -402,6 +409,8 @@ def _checked(name: str, values: list, examples: int) -> list:
     for value in values:
         if not good(value):
             raise ValueError(f"{name}={value!r}; allowed: {allowed}")
+        if name in _ALLOWED and not inside(held := _held(value, dtype)):
+            raise ValueError(f"{name}={value!r} is {held:g} in {dtype}; allowed: {allowed}")
     if name in ("batch_size", "seed"):
         values = [int(v) for v in values]
     elif name not in ("schedule", "optimizer"):
@@ -410,6 +419,12 @@ def _checked(name: str, values: list, examples: int) -> list:
     if len(set(labels)) < len(labels):
         raise ValueError(f"{name}={labels!r} names a value twice")
     return values
+
+
+def _held(value: float, dtype: torch.dtype) -> float:
+    """A number as `dtype` holds it, with 0 for those so small that `_worker` takes them for 0."""
+    held = torch.tensor(float(value), dtype=dtype).item()
+    return held if abs(held) >= torch.finfo(dtype).tiny else 0.0
 
 
 def _whole(value: Any) -> bool:
@@ -533,10 +548,13 @@ def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray, dtype: torch.
         return task.flatten(task.model.init(generator, scale), 1).to(dtype)
 
     together = seeding.AT_ONCE // task.parameters
-    if together > 1 and len(rows) > FEW_SEEDS:
-        weights = torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)
-    else:
-        weights = torch.stack([drawn(seed, scale) for seed, scale in zip(rows, table)])
+    try:
+        if together > 1 and len(rows) > FEW_SEEDS:
+            weights = torch.func.vmap(drawn, chunk_size=together)(torch.tensor(list(rows)), table)
+        else:
+            weights = torch.stack([drawn(seed, scale) for seed, scale in zip(rows, table)])
+    except Exception:  # a model that looks at the numbers it draws, or takes one init scale only, does so for each network
+        return torch.cat([drawn(seed, torch.tensor([scale], dtype=torch.float32)) for seed, scale in zip(seeds, scales)])
     return weights[row, column]
 
 
@@ -559,7 +577,13 @@ def _drawn(task: Task, seeds: Sequence[int], size: int, dtype: torch.dtype) -> I
     together = max(1, seeding.AT_ONCE // (len(seeds) * size * math.prod(task.model.input_shape)))
     for_seeds = torch.func.vmap(lambda seed, step: task.fresh(seed, step, size, dtype), in_dims=(0, None))
     for first in count(step=together):
-        yield from zip(*torch.func.vmap(for_seeds, in_dims=(None, 0))(torch.tensor(seeds), torch.arange(first, first + together)))
+        try:
+            many = torch.func.vmap(for_seeds, in_dims=(None, 0))(torch.tensor(seeds), torch.arange(first, first + together))
+        except Exception:  # a law that looks at the numbers it draws does so for each seed and step
+            break
+        yield from zip(*many)
+    for step in count(first):
+        yield tuple(torch.stack(t) for t in zip(*(task.fresh(seed, step, size) for seed in seeds)))
 
 
 class _Fresh:
@@ -634,7 +658,12 @@ class _Minibatches:
 def _parts(plan: Plan) -> dict[str, Part]:
     """The parts of the data that training and its probes look at, on the device."""
     needed = {"train"} | {which for p in plan.probes for which in p.needs}
-    return {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+    parts = {which: plan.task.part(which, plan.device, plan.dtype) for which in needed}
+    for which, part in parts.items():
+        if not all(torch.isfinite(t).all() for t in (part.x, part.y)):  # a Task's data are finite, as they are given
+            largest = torch.finfo(plan.dtype).max
+            raise ValueError(f"the {which} part of {plan.task.data.name!r} has numbers beyond {largest:.3g}, the largest of {plan.dtype}")
+    return parts
 
 
 class _Run:
@@ -858,8 +887,8 @@ def _hyperparameters(plan: Plan, job: Job) -> tuple[SimpleNamespace, _Rate]:
 
 
 def _proximal(task: Task, w: Tensor, x: Tensor, y: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses, and (w - prox(w)) / lr in the place of the gradient."""
-    return task.losses(task.unflatten(w), x, y), (w - task.model.prox(w, x, lr)) / lr
+    """Losses, and (w - prox(w)) / lr in the place of the gradient, 0 where the schedule has brought lr to 0."""
+    return task.losses(task.unflatten(w), x, y), optimizers.over(w - task.model.prox(w, x, lr), lr)
 
 
 @once

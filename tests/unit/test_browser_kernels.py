@@ -12,6 +12,8 @@ from descent.browser import Unsupported
 from descent.browser.lower import OPS
 from descent.browser.package import build, lowered
 from descent.browser.trace import Program, _Tracer
+from descent.norms import clipped, norm
+from descent.optimizers import over
 
 g = torch.Generator().manual_seed(0)
 a, b = torch.randn(3, 5, 7, generator=g), torch.randn(3, 5, 7, generator=g)
@@ -23,6 +25,7 @@ few = torch.randint(0, 5, (3, 40), generator=g)
 big, tall = torch.randn(33, 67, generator=g), torch.randn(67, 29, generator=g)
 special = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -1.0, 2.0])
 powers = torch.arange(1.0, 2000.0)
+far = torch.tensor([[3e20, 4e20], [3e-20, 4e-20], [3.0, 4.0], [0.0, 0.0], [2e38, 3e38]])
 images, filters = torch.randn(3, 4, 6, 6, generator=g), torch.randn(8, 2, 3, 3, generator=g)
 
 #: name -> function, its inputs
@@ -131,6 +134,9 @@ CASES = {
     "pooling": (lambda x: F.avg_pool2d(x, 2), images),
     "convolution's gradient": (lambda x, y: torch.func.grad(lambda p: F.conv2d(p[0], p[1], padding=1, groups=2).exp().sum())((x / 9, y / 9)), images, filters),
     "batch normalization": (lambda x: F.batch_norm(x, None, None, training=True), images),
+    "norms out of range": (norm, far),
+    "clipped out of range": (lambda x: clipped(x, torch.tensor([[1.0]])), far),
+    "nothing over nothing": (over, far, far * (far > 1)),
     "pooling's gradient": (lambda x: torch.func.grad(lambda p: F.avg_pool2d(p, 2).exp().sum())(x), images),
 }  # fmt: skip
 #: those that add up many numbers, in another order than PyTorch

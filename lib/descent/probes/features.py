@@ -40,7 +40,11 @@ def ntk(task: Task, w: Tensor, x: Tensor, trace: bool = False) -> Tensor:
     Returns:
         (K, n * outputs, n * outputs), the outputs of an example side by side; with `trace`,
         (K, n, n), averaged over the diagonal of each pair's outputs x outputs block.
+
+    Raises:
+        ValueError: the model normalizes over the batch.
     """
+    example_by_example(task)
     outputs = task.model.apply(task.unflatten(w[:1].detach()), x[..., :1]).shape[-2]
     size = max(1, int(CHUNK / (x.shape[-1] * outputs * w.shape[1] * w.element_size())))
     kernels = []

@@ -8,6 +8,7 @@ replacement has covariance Sigma / b; drawn without, Sigma / b (n - b) / (n - 1)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.func import grad, vmap
 
 from descent import models
 from descent.backprop import Gradients
+from descent.norms import in_range, norm
 from descent.probes import Probe, register
 from descent.probes.curvature import data_part
 from descent.task import Part, Task
@@ -29,7 +31,7 @@ def example_by_example(task: Task) -> None:
     Raises:
         ValueError: a model whose output on an example depends on the other examples.
     """
-    if getattr(task.model, "batch_norm", isinstance(task.model, models.ResNet9)):
+    if task.normalizes:
         raise ValueError(f"{type(task.model).__name__} with batch normalization has no gradient of a single example")
 
 
@@ -77,8 +79,13 @@ def noise_trace(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
 def noise_scale(task: Task, w: Tensor, part: str | Part = "train") -> Tensor:
     """B_simple = tr Sigma / |g|^2 of each network, (K,), in examples, g the gradient on all of
     the part (McCandlish et al. 2018, "An empirical model of large-batch training", eq. 2.9)."""
-    variance, gradient = _trace_and_gradient(task, w, data_part(task, w, part))
-    return variance / gradient.square().sum(1)
+    data = data_part(task, w, part)
+    variance, gradient = _trace_and_gradient(task, w, data)
+    scale, sound = variance / gradient.square().sum(1), in_range(norm(gradient), w.shape[1])
+    if w.dtype == torch.float32 and not sound.all():  # the squares of the gradients need a wider range than the gradients
+        y = data.y.double() if data.y.is_floating_point() else data.y
+        scale = torch.where(sound, scale, noise_scale(task, w.double(), replace(data, x=data.x.double(), y=y)).float())
+    return scale
 
 
 def _trace_and_gradient(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tensor]:

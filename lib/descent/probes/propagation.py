@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from descent.models import MLP
+from descent.norms import in_range
 from descent.probes import Networks, Probe, register
 from descent.probes.features import kernel_distance
 from descent.probes.noise import example_by_example
@@ -105,8 +106,15 @@ def _alignment(networks: Networks) -> Tensor:
 
 def _gradient_sizes(networks: Networks) -> Tensor:
     x = networks.parts["train"].x[..., :EXAMPLES]
-    squares = layer_kernels(networks.task, networks.w, x).diagonal(dim1=-2, dim2=-1).mean(-1)
-    return (squares / networks.task.model.widths[-1]).sqrt()
+
+    def sizes(w: Tensor) -> Tensor:
+        squares = layer_kernels(networks.task, w, x.to(w)).diagonal(dim1=-2, dim2=-1).mean(-1)
+        return (squares / networks.task.model.widths[-1]).sqrt()
+
+    found = sizes(networks.w)
+    if networks.w.dtype == torch.float32 and not (sound := in_range(found, networks.w.shape[1])).all():
+        found = torch.where(sound, found, sizes(networks.w.double()).float())  # the squares need a wider range than the gradients
+    return found
 
 
 def _singular_values(networks: Networks) -> Tensor:

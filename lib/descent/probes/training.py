@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from descent.norms import apart, in_range, norm
 from descent.probes import Networks, Probe, register
 from descent.task import LOSSES
 
@@ -44,9 +46,16 @@ def _example_losses(networks: Networks) -> Tensor:
     return LOSSES[networks.task.loss](networks.outputs("train"), networks.parts["train"].y)
 
 
-register(Probe("gradient_norm", lambda n: _gradient(n).norm(dim=1)))
-register(Probe("weight_norm", lambda n: n.w.norm(dim=1), needs=()))
-register(Probe("distance", lambda n: (n.w - n.w0).norm(dim=1), needs=()))
-register(Probe("overlap", lambda n: (n.w * n.w0).sum(1) / n.w0.square().sum(1), needs=()))
+
+def _overlap(networks: Networks) -> Tensor:
+    w, w0 = networks.w, networks.w0
+    plain, (largest, unit) = (w * w0).sum(1) / w0.square().sum(1), apart(w0)
+    return torch.where(in_range(w0.norm(dim=1), w.shape[1]), plain, (w / largest * unit).sum(1) / unit.square().sum(1))
+
+
+register(Probe("gradient_norm", lambda n: norm(_gradient(n))))
+register(Probe("weight_norm", lambda n: norm(n.w), needs=()))
+register(Probe("distance", lambda n: norm(n.w - n.w0), needs=()))
+register(Probe("overlap", _overlap, needs=()))
 register(Probe("weights", lambda n: n.w.clone(), dims=("parameter",), needs=()))
 register(Probe("example_losses", _example_losses, dims=("example",)))
