@@ -117,7 +117,7 @@ def test_every_step_uses_the_same_memory(batch_size):
     models.Quadratic((1.0, 4.0)), models.Quadratic((1.0, 4.0), start=(0.1, 0.7)), models.MLP((3, 4, 2), bias=False), models.Pathways(3, 5, product=0.1, noise=0.0),
     models.DiagonalLinear(4), models.LazyMLP((3, 4, 2), bias=False), models.StartedMLP((3, 4, 2), bias=False, first=lambda g: g.normal(4, 3) / 3**0.5),
     models.Mirrored(models.MLP((3, 4, 2), bias=False)), models.ScalarNetwork(3, noise=0.0),
-], ids=str)  # fmt: skip
+], ids=lambda model: f"{type(model).__name__}-{getattr(model, 'start', None) is None}")  # fmt: skip
 @pytest.mark.parametrize("seeds", [[0], range(20)], ids=len)  # one after another, or together
 def test_a_float64_run_starts_in_float64(model, seeds):
     single = isinstance(model, models.Function | models.Quadratic | models.Pathways | models.DiagonalLinear)
@@ -502,7 +502,7 @@ def test_joined_datasets_have_lost_their_recipe(join):
 @pytest.mark.parametrize("arguments", [
     dict(seed=[2**32 - 1, 0]), dict(seed=2**32 - 1), dict(seed=[0, 1], batch_size=[8, None], optimizer=["sgd", "adam"], clip=[1.0, 2.0], record=["loss", "weights"]),
     dict(schedule=[schedules.constant(), schedules.warmup(3) * schedules.cosine()], dtype=torch.float64), dict(lr=[0.1, 1e30]),
-], ids=str)  # fmt: skip
+], ids=["wide seed first", "wide seed", "mixed", "schedules", "diverging"])  # fmt: skip
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_result_survives_a_file(arguments, cached, tmp_path, monkeypatch):
     monkeypatch.setenv("DESCENT_CACHE", str(tmp_path))
