@@ -142,7 +142,7 @@ def _(run):
 @exercise("mean-field/7")
 def _(answer):
     x = np.array([-1.0, -0.8, -0.5, -0.1, 0.2, 0.5, 0.8, 1.0])
-    y = 1.5 * abs(x) - 0.5
+    y = 1.5 * abs(x) - 0.8
     angles = np.linspace(0, 2 * np.pi, 10_001)
     units = np.maximum(np.multiply.outer(x, np.cos(angles)) + np.sin(angles), 0)
     pull = float(np.abs(y @ units).max() / len(x))
@@ -158,6 +158,7 @@ def _(answer):
         neighbours={
             float(max(abs(y @ np.maximum(x, 0)), abs(y @ np.maximum(-x, 0))) / len(x)): "neurons without a bias",
             float(abs(y.mean())): "the pull on a constant",
+            float(np.abs(y @ units)[angles < np.pi / 2].max() / len(x)): "the best of the neurons that are active on the right",
         },
         wrong="With the network at zero, what are the residuals? How does the pull on a unit direction compare with the penalty, and is any direction pulled more than yours?",
         right="Below it there is one direction at least that the data pull more strongly than the penalty does, and the first neurons gather there.",

@@ -153,7 +153,6 @@ def _(answer):
             slow: "This is the rate of the neurons of the other class. Which class makes the loss move first?",
             fast / np.log(10): "A decade is a factor of ten; a rate is per factor of e.",
             2 * fast: "Twice the rate. Is it that of the output, in which a weight is one of two factors? Or do you divide by the images of one class, where n counts both?",
-            2 * fast / np.log(10): "Two things at once: the base of the logarithm, and weights against outputs.",
             fast / 10: "You counted steps. What is the time of the flow after one step?",
         },
         neighbours={
