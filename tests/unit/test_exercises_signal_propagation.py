@@ -42,7 +42,7 @@ def test_the_edge_is_where_correlations_begin_to_fall():
 
 def test_the_depth_scale_is_that_of_the_iteration():
     weight, bias = 2.0, 0.3
-    q, c = theory.variance_fixed_point(weight, bias), [0.9]
+    q, c = theory.variance_fixed_point(weight, bias), [0.7]
     for _ in range(120):
         c.append(float(theory.correlation_map(c[-1], q, weight, bias)))
     away = np.array(c) - c[-1]

@@ -72,13 +72,13 @@ def _(answer):
         right,
         rel=0.005,
         mistakes={
-            float(abs(theory.min_l1(x, y)).sum()): "This is the limit of a vanishing init scale. At 0.05 the logarithm is not that large yet.",
             float(abs(theory.min_l2(x, y)).sum()): "This is what a large init scale finds.",
             float(abs(theory.min_hyperbolic_entropy(x, y, 0.05**2)).sum()): "You put in the square of the init scale. Which power of it does the function ask for?",
             float(np.sqrt((beta**2).sum())): "This is their Euclidean norm.",
             float(beta.sum()): "The coefficients have signs, and yours cancel.",
             right / 100: "You took the mean over the coordinates. A norm adds them up.",
         },
+        unearned={float(abs(theory.min_l1(x, y)).sum()): "This is the limit of a vanishing init scale, and the norm of the truth. At 0.05 the logarithm is not that large yet."},
         neighbours={
             float(abs(theory.min_hyperbolic_entropy(x, y, 0.05 / math.sqrt(2))).sum()): "the init scale of another convention, smaller by the root of two",
             float(abs(theory.min_hyperbolic_entropy(x, y, 0.05 * math.sqrt(2))).sum()): "the same, larger by the root of two",

@@ -70,11 +70,11 @@ def _(answer):
 
 @exercise("initialization-memory/4")
 def _(answer):
-    # the clock has run to ημt = 1; at this init scale the force of the data along the start changes the overlap by a few percent
+    # the clock has run to ημt = 1; at this init scale the force of the data along the start changes the overlap by less than two percent
     return compare(
         number(answer, "an overlap"),
         math.exp(-0.05 * 0.02 * 1000),
-        rel=0.1,
+        rel=0.03,
         mistakes={
             1 - math.exp(-1): "This is the mean over the run. The question asks for the last step.",
             math.exp(-2): "So falls the square of the norm. The overlap is linear in the weights.",

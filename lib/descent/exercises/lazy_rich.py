@@ -118,7 +118,7 @@ def _(answer):
             1 - rank / dim: "This is the share that no row sees.",
         },
         unearned={float(rank): "A share lies between zero and one. By what does the formula divide?"},
-        neighbours={rank / (dim - rank): "what the rows see over what they do not see", (rank - 1) / dim: "one direction fewer", (rank + 1) / dim: "one direction more"},
+        neighbours={rank / (dim - rank): "what the rows see over what they do not see", (rank - 1) / dim: "one direction fewer"},
         right="A random subspace holds a part of a fixed vector that is its share of the dimensions.",
         wrong="What does the formula give for a beta that lies along one of the rows? And what do the shares of all directions of a basis add up to?",
     )

@@ -149,7 +149,7 @@ def _(answer):
     return compare(
         number(answer, "a penalty"),
         pull,
-        rel=0.015,
+        rel=0.0075,
         mistakes={
             len(x) * pull: "You summed over the examples. The loss is a mean.",
             2 * pull: "A factor of two: the error has a half in front, and the penalty is on both layers of a unit, which is cheapest when they are equally large.",

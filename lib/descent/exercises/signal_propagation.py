@@ -79,7 +79,7 @@ def _edge(variance, bias):
 def _(answer):
     weight, bias = 2.0, 0.3
     q = theory.variance_fixed_point(weight, bias)
-    path = [0.9]
+    path = [0.7]
     for _ in range(120):
         path.append(float(theory.correlation_map(path[-1], q, weight, bias)))
     early = -10 / float(np.log((path[20] - path[-1]) / (path[10] - path[-1])))
