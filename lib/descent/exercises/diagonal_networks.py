@@ -111,7 +111,7 @@ def _(answer):
     return compare(
         number(answer, "a rate"),
         highdim.late_rate(0.5, 0.2, 0.1),
-        rel=0.005,
+        rel=0.003,
         mistakes={
             -highdim.late_rate(0.5, 0.2, 0.1): "This is an eigenvalue. A decay has a positive rate.",
             8 * 0.5 * 2 * 0.2**2: "This is the rate without gradient noise. The noise feeds back into the zeros and slows them down.",

@@ -87,7 +87,7 @@ def _(run):
 
 @exercise("saddle-to-saddle/4")
 def _(answer):
-    largest, second, *_ = np.linalg.svd(np.random.default_rng(1).normal(size=(6, 6)))[1]
+    largest, second, *_ = np.linalg.svd(np.random.default_rng(12).normal(size=(6, 6)))[1]
     return compare(
         number(answer, "a singular value"),
         largest,
@@ -100,7 +100,7 @@ def _(answer):
             largest / 100: "You counted steps. What is the time of the flow after one step?",
         },
         neighbours={
-            math.sqrt(float((np.random.default_rng(1).normal(size=(6, 6)) ** 2).sum())): "the norm of the whole matrix",
+            math.sqrt(float((np.random.default_rng(12).normal(size=(6, 6)) ** 2).sum())): "the norm of the whole matrix",
             (largest + second) / 2: "a level that both modes have a part in",
         },
         wrong="Is the distance of your two curves the same at every level of the first drop? What must the weights grow by in that time, and how fast do they grow?",

@@ -82,7 +82,7 @@ def _(answer):
     path = [0.7]
     for _ in range(120):
         path.append(float(theory.correlation_map(path[-1], q, weight, bias)))
-    early = -10 / float(np.log((path[20] - path[-1]) / (path[10] - path[-1])))
+    early = -10 / float(np.log((path[10] - path[-1]) / (path[0] - path[-1])))
     of_variance, of_correlation = (float(scale) for scale in theory.depth_scales(weight, bias))
     return compare(
         number(answer, "a number of layers"),
@@ -95,7 +95,7 @@ def _(answer):
             of_correlation * float(np.log(2)): "In so many layers the distance falls by a factor of two.",
             1 / of_correlation: "This is a rate per layer. The question asks for a number of layers.",
         },
-        neighbours={early: "the first twenty layers, before the approach is exponential", 2 * of_correlation: "the square of the distance"},
+        neighbours={early: "the first ten layers, before the approach is exponential", 2 * of_correlation: "the square of the distance"},
         wrong="Plot the logarithm of the distance from the limit: over which layers is it a line, and by how much does it fall in one of them?",
         right="A network of this init scale knows little about its inputs after a few times as many layers.",
     )
