@@ -53,6 +53,44 @@ def test_each_has_its_cells(exercises):
         assert all(c.source.count("### BEGIN SOLUTION") == c.source.count("### END SOLUTION") == (c.metadata.nbgrader.solution) for c in cells), n
 
 
+def test_points_follow_minutes(exercises):
+    """One point for ten minutes, rounded either way; so the open question, half of the time, is about half of the points."""
+    asked = [(match["kind"], int(match["minutes"]), int(match["points"])) for match, _ in parts(exercises).values()]
+    for n, (_, minutes, points) in enumerate(asked, 1):
+        assert abs(points - minutes / 10) <= 0.5, f"exercise {n}: {points} points for {minutes} minutes"
+    share = lambda k: sum(a[k] for a in asked if a[0] == "Extend") / sum(a[k] for a in asked)  # noqa: E731
+    assert abs(share(1) - share(2)) <= 0.1, f"the open question has {share(1):.0%} of the minutes and {share(2):.0%} of the points"
+
+
+#: A printed number that may earn points, as "slug/n" -> {number: why}.
+MAY_EARN: dict[str, dict[float, str]] = {}
+
+
+def printed(text: str) -> set[float]:
+    """The numbers that a text or a piece of code shows, fractions and powers of ten included."""
+    text = re.sub(r"(?<=\d)[_,](?=\d{3})", "", text)
+    out = {float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", text)}
+    out |= {float(a) / float(b) for a, b in re.findall(r"(\d+(?:\.\d+)?) ?/ ?(\d+(?:\.\d+)?)", text) if float(b)}
+    out |= {float(a or 1) * 10.0 ** int(k) for a, k in re.findall(r"(?:(\d+(?:\.\d+)?) ?\\(?:cdot|times) ?)?10\^\{?(-?\d+)\}?", text)}
+    return out
+
+
+def test_printed_numbers_are_read():
+    assert printed(r"$2 \cdot 10^{-5}$, 4,000 steps, `10_001`, 1e-4, 1/4, $10^{-3}$") >= {2e-5, 4000, 10_001, 1e-4, 0.25, 1e-3}
+
+
+def test_what_the_question_prints_earns_nothing(exercises):
+    for n, (match, cells) in parts(exercises).items():
+        name = f"{exercises.slug}/{n}"
+        if match["kind"] != "Measure" or name == "initialization-memory/6":  # that one is read off the reader's own runs
+            continue
+        shown = match["text"] + re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "", cells[0].source, flags=re.S)
+        for value in {v * sign for v in printed(shown) for sign in (1, -1)}:
+            for answer in (value, (value,) * 3, lambda *_, value=value: value):  # a number, three of them, or a function, as the exercise wants
+                feedback = library.check(name, answer)
+                assert feedback.share == 0 or value in MAY_EARN.get(name, {}), f"{name}: {value:g} is printed and earns {feedback.share}: {feedback.message}"
+
+
 def test_an_answer_never_passes_for_anothers(exercises):
     names = [re.search(r"^([\w, ]+) = \.\.\.", cells[0].source, re.M)[1] for match, cells in parts(exercises).values() if match["kind"] != "Extend"]
     single = [name for group in names for name in group.split(", ")]
@@ -71,7 +109,10 @@ def test_students_can_read_it_alone(exercises):
 
 
 def test_wrong_answers_are_on_record(exercises):
-    rows = tomllib.loads((WRONG / f"{exercises.slug}.toml").read_text(encoding="utf-8"))["wrong"]
+    recorded = tomllib.loads((WRONG / f"{exercises.slug}.toml").read_text(encoding="utf-8"))
+    rows = recorded["wrong"]
+    assert recorded["right"], "no honest way other than the solution's is on record"
+    assert any(row["share"] == library.PART and parts(exercises)[row["exercise"]][0]["kind"] == "Predict" for row in rows), "no later right choice is on record"
     for n, (match, _) in parts(exercises).items():
         own = [row for row in rows if row["exercise"] == n]
         if match["kind"] != "Extend":

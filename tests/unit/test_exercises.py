@@ -1,13 +1,17 @@
 """Checks accept right answers, teach on wrong ones, and keep the answer to themselves."""
 
 import re
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import sympy
+import torch
 import xarray as xr
 
 from descent import exercises
-from descent.exercises import PART, Feedback, NotAnAnswer, check, compare, exercise, number, predict, right, wrong
+from descent.exercises import NEUTRAL, PART, Feedback, NotAnAnswer, check, compare, exercise, number, predict, right, wrong
 
 NAME = "test-chapter/{}"
 
@@ -15,6 +19,7 @@ NAME = "test-chapter/{}"
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
     monkeypatch.setattr(exercises, "_CHECKS", {})
+    monkeypatch.setattr(exercises, "_FIRST", {})
     monkeypatch.setattr(exercises, "_load", lambda name: exercises._CHECKS)
 
 
@@ -44,7 +49,40 @@ def test_a_prediction_is_held_to_what_the_run_shows(question, slope, shown):
     for option in ("it grows", "It  settles ", "it falls"):
         feedback = check(question, option, Experiment(slope))
         assert feedback.right is (" ".join(option.lower().split()) == shown)
-        assert str(feedback) == (f"Right. The slope is {slope:.1f}. Yes." if feedback else f"Not yet. The slope is {slope:.1f}. Look again.")
+        assert str(feedback).startswith(f"Right. The slope is {slope:.1f}. Yes." if feedback else f"Not yet. The slope is {slope:.1f}. Look again.")
+
+
+def test_the_first_choice_counts(question):
+    run = Experiment(0.0)
+    assert check(question, "it settles", run).share == 1
+    assert check(question, "it settles", run).share == 1  # a cell that is run again
+    assert check(question, ("it settles", "it falls"), run).share == 1
+
+
+def test_a_later_right_choice_earns_a_part_and_a_later_wrong_one_nothing(question):
+    run = Experiment(0.0)
+    wrong_first = check(question, "it grows", run)
+    assert not wrong_first and wrong_first.share == 0 and '"it grows", "..."' in wrong_first.message
+    assert check(question, ("it grows", "it falls"), run).share == 0
+    assert check(question, ["It grows", "it settles"], run).share == PART
+
+
+def test_a_first_choice_that_was_written_over_is_remembered(question):
+    run = Experiment(0.0)
+    check(question, "it grows", run)
+    for later in ("it settles", ("it settles", "it grows")):
+        feedback = check(question, later, run)
+        assert feedback and feedback.share == PART and 'write "it grows", "it settles"' in feedback.message
+
+
+def test_what_is_no_option_is_no_first_choice(question):
+    run = Experiment(0.0)
+    for other in ("it explodes", 1 / 3, ("it grows", "it falls", "it settles"), ("it settles", ...), ()):
+        feedback = check(question, other, run)
+        assert feedback.right is False and feedback.share == 0
+    assert run.runs == 0
+    assert "in quotes" in check(question, 1 / 3, run).message and "two at most" in check(question, ("it grows", "it falls", "it settles"), run).message
+    assert check(question, "it settles", run).share == 1
 
 
 def test_nothing_runs_before_the_prediction_is_made(question):
@@ -100,7 +138,12 @@ def test_a_usual_mistake_is_named_without_the_answer():
     assert judge(0.1005)
     assert judge(0.0501).message == "A factor two is missing."
     assert judge(20).message == "That is the sharpness."
-    assert "too large" in judge(0.3).message and "0.1" not in judge(0.3).message
+    assert judge(0.3).message == judge(0.07).message == NEUTRAL and "?" in NEUTRAL
+
+
+def test_what_takes_no_work_is_explained_and_earns_nothing():
+    judge = lambda a: compare(a, 0.1, rel=0.02, mistakes={0.05: "A factor two."}, unearned={20.0: "It is given.", 0.05: "So is this."}, wrong="Why?")  # noqa: E731
+    assert [(judge(a).share, judge(a).message) for a in (20, 0.05, 3)] == [(0, "It is given."), (0, "So is this."), (0, "Why?")]
 
 
 def test_an_error_in_a_check_is_not_taken_for_a_wrong_answer():
@@ -117,10 +160,31 @@ def test_an_unknown_exercise_lists_those_that_exist(question):
         check(NAME.format(9), 1)
 
 
-@pytest.mark.parametrize("answer", ["x", [1, 2], [[1], [2, 3]], xr.Dataset({"loss": 1.0}), {}, np.nan, True, None])
-def test_number_takes_one_finite_number(answer):
-    with pytest.raises(NotAnAnswer):
-        number(answer)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        0.5, np.float32(0.5), np.array(0.5), np.array([[0.5]]), [0.5], Fraction(1, 2), Decimal("0.5"), sympy.Rational(1, 2), sympy.cos(sympy.pi / 3),
+        torch.tensor(0.5), torch.tensor([0.5], requires_grad=True), torch.tensor(0.5, dtype=torch.bfloat16), torch.tensor(0.5, dtype=torch.complex64),
+        xr.DataArray(0.5), xr.DataArray([0.5], dims="seed"), np.roots([1, -1, 0.25])[0], 0.5 + 1e-17j, xr.DataArray(torch.tensor(0.5).numpy()),
+    ],
+)  # fmt: skip
+def test_number_takes_one_number_of_whatever_type(answer):
+    assert number(answer) == pytest.approx(0.5, abs=1e-7) and isinstance(number(answer), float)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("0.5", "a text"), (True, "a truth value"), (np.bool_(False), "a truth value"), (torch.tensor(True), "a truth value"), (1 + 1j, "an imaginary part"),
+        (np.roots([1, 0, 1])[0], "an imaginary part"), (np.nan, "nan"), (Decimal("Infinity"), "Infinity"), (10**400, "one finite number"), ([1, 2], "[1, 2]"),
+        ([[1], [2, 3]], "[[1], [2, 3]]"), (torch.ones(2), "tensor"), (xr.Dataset({"loss": 1.0}), "Dataset"), ({}, "{}"), ([], "[]"), (None, "None"),
+        (sympy.Symbol("x"), "x"), (sympy.I, "an imaginary part"), (number, "function"),
+    ],
+)  # fmt: skip
+def test_number_takes_nothing_else(answer, says):
+    with pytest.raises(NotAnAnswer, match="one finite number") as error:
+        number(answer, "a learning rate")
+    assert says in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +196,8 @@ def test_number_takes_one_finite_number(answer):
         (lambda: compare(1, 1), "needs a tolerance"),
         (lambda: compare(1, 0, rel=0.1), "must be positive"),
         (lambda: compare(1, 1, rel=0.5, mistakes={1.2: "x"}), "within the tolerance"),
+        (lambda: compare(1, 1, rel=0.5, unearned={1.2: "x"}), "within the tolerance"),
+        (lambda: compare(1, 1, rel=0.5, neighbours={1.2: "x"}), "within the tolerance"),
     ],
 )
 def test_a_careless_exercise_is_refused(call, message):

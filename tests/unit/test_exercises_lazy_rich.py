@@ -5,9 +5,9 @@ import pytest
 import torch
 import xarray as xr
 
-from descent import Task, data, models, sweep
+from descent import Task, data, models, seeds, sweep
 from descent.exercises import check
-from descent.laziness import pair_flow, projection
+from descent.laziness import pair_flow, projection, relative_distance
 from descent.seeding import generator
 
 NAME = "lazy-rich/{}".format
@@ -28,9 +28,21 @@ def test_the_kernel_that_doubles():
     assert check(NAME(3), min(growth, key=lambda k: abs(growth[k] - 2)))
 
 
+def test_the_scale_at_which_training_moves_the_weights_so_little():
+    task = Task(models.LazyMLP((64, 64, 1), activation="tanh"), data.parity(data.digits(train=100), signs=True), loss="mse")
+    words = dict(lr=0.02, seed=seeds(1), record=relative_distance, cache=False)
+    scales = [4900.0, 5100.0, 5300.0]
+    moved = sweep(task, init_scale=scales, steps=200, record_every=200, **words).relative_distance.isel(seed=0, step=-1)
+    assert check(NAME(4), np.interp(-2e-5, -moved, scales))
+    assert not check(NAME(4), 1 / np.interp(-2e-5, -moved, scales))
+    for steps in (1, 100):  # a shorter run has the same exponent, and is not right
+        brief = sweep(task, init_scale=10.0, steps=steps, record_every=steps, **words).relative_distance.squeeze()
+        assert not check(NAME(4), 10 * brief[-1] / 2e-5)
+
+
 def test_the_share_of_a_matrix():
-    random, draw = generator(0, "init"), projection(4, 100, 4)
-    beta = random.normal(100, 1)
+    random, draw = generator(0, "init"), projection(4, 20, 4)
+    beta = random.normal(20, 1)
     shares = [float((torch.linalg.pinv(w) @ w @ beta).norm() ** 2 / beta.norm() ** 2) for w in (draw(random) for _ in range(500))]
     assert check(NAME(5), np.mean(shares))
 

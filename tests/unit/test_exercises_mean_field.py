@@ -44,7 +44,7 @@ def test_gates_are_as_many_as_random_vectors_find():
 
 def test_a_single_example_is_what_the_convex_program_finds():
     x = np.array([[0.7, 2.4]])  # of length 2.5
-    v = mf.convex_program(x, np.array([3.0]), np.array([[True]]), 0.5, iterations=5000)
+    v = mf.convex_program(x, np.array([3.0]), np.array([[True]]), 0.6, iterations=5000)
     assert check(NAME(5), (v[0] - v[1]).sum(0) @ x[0])
 
 
@@ -72,7 +72,7 @@ def test_the_fate_of_the_other_neurons_is_read_off_the_run(shown):
 
 def test_the_silencing_penalty_is_where_the_cold_law_goes_out():
     x = np.array([-1.0, -0.8, -0.5, -0.1, 0.2, 0.5, 0.8, 1.0])
-    y = 1.5 * abs(x) - 0.5
+    y = 1.5 * abs(x) - 0.8
     low, high = 0.01, 1.0
     for _ in range(12):
         middle = (low * high) ** 0.5

@@ -38,16 +38,20 @@ def test_the_learning_rate_that_contracts_best_in_training_is_accepted():
 
 
 def test_a_coordinate_step_is_exact_and_touches_one_coordinate():
-    def brute(x, j, A, c):
-        line = np.linspace(-10, 10, 20_001)
-        rest = np.abs(np.delete(x, j)).sum() + c
-        x[j] = 0.0
-        x[j] = line[((rest + np.abs(line)) / np.linalg.norm((A @ x)[:, None] + A[:, [j]] * line, axis=0)).argmin()]
-        return x
+    def best_of(values, F, x, j):
+        return min((np.r_[x[:j], value, x[j + 1 :]] for value in values), key=F)
 
-    assert check("quadratic-bowl/7", brute)
-    assert "only entry j" in check("quadratic-bowl/7", lambda x, j, A, c: 0 * brute(x, j, A, c)).message
-    assert "between -10 and 10" in check("quadratic-bowl/7", lambda x, j, A, c: np.where(np.arange(len(x)) == j, 11.0, x)).message
+    def grid(F, x, j, low, high):
+        return best_of(np.r_[0.0, np.linspace(low, high, 501)], F, x, j)
+
+    def outside(F, x, j, low, high):
+        return np.where(np.arange(len(x)) == j, high + 1, x)
+
+    assert check("quadratic-bowl/7", lambda F, x, j, low, high: best_of((low, 0.0, high), F, x, j))
+    assert check("quadratic-bowl/7", grid).share == 0 and "evaluates F 502 times" in check("quadratic-bowl/7", grid).message
+    assert "only entry j" in check("quadratic-bowl/7", lambda F, x, j, low, high: 0 * x).message
+    assert "between low and high" in check("quadratic-bowl/7", outside).message
+    assert check("quadratic-bowl/7", lambda F, x, j, low, high: best_of((low / 2, 0.0, high / 2), F, x, j)).share < 1
 
 
 def wall(factor):

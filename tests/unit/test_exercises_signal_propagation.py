@@ -42,7 +42,7 @@ def test_the_edge_is_where_correlations_begin_to_fall():
 
 def test_the_depth_scale_is_that_of_the_iteration():
     weight, bias = 2.0, 0.3
-    q, c = theory.variance_fixed_point(weight, bias), [0.9]
+    q, c = theory.variance_fixed_point(weight, bias), [0.7]
     for _ in range(120):
         c.append(float(theory.correlation_map(c[-1], q, weight, bias)))
     away = np.array(c) - c[-1]
@@ -73,5 +73,5 @@ def test_clipping_is_read_off_the_run(shown):
 def test_an_exponent_of_other_starts_is_right_and_its_sum_is_named():
     growth = chaos.logistic(np.linspace(0.2, 0.8, 50), 3.8, 1000)[1].mean(1)[-1]
     assert check(NAME(6), growth / 1000)
-    assert check(NAME(6), growth).share == 0.5
+    assert "the whole computation" in str(check(NAME(6), growth)) and check(NAME(6), growth).share == check(NAME(6), 1e6).share == 0
     assert check(NAME(6), -growth / 1000).share == 0

@@ -18,15 +18,25 @@ Each chapter has one module here, named like it (`edge_of_stability.py` for
     @exercise("edge-of-stability/2")            # measure: judged by what the answer must satisfy
     def _(answer):
         threshold = number(answer, "a learning rate")
-        return compare(threshold, 2 / 20, rel=0.02, mistakes={1 / 20: "You have the rate of fastest convergence."})
+        return compare(
+            threshold, 2 / 20, rel=0.02,
+            mistakes={1 / 20: "You have the rate of fastest convergence."},   # half of the points
+            unearned={20: "This is the curvature."},                          # none: it stands in the question
+            neighbours={2 / 21: "the penalty counted as curvature"},          # none, and not recognised: the tolerance must exclude it
+            wrong="What becomes of the steepest direction at your learning rate?",
+        )
 
-A message teaches and never gives the answer away; tests hold every module to that.
+A message teaches and never gives the answer away; tests hold every module to that. What it says of
+a wrong number is a question, the same for all of them, so that the answer cannot be closed in on.
+
+A prediction is one option, or two: the reader's first choice and the latest, `"it falls", "it grows"`. All
+points are for a right first choice; a later one earns `PART`. Within a session a check remembers the first.
 
 No answer is stored anywhere. That of a prediction is what the reader's own run shows, that
 of a measurement is computed when it is checked, from a theory or a simulation. So nobody
 meets an answer by accident, in a notebook or here. It does not protect an exam: whoever
-calls the same functions, or tries every option, has the answer, and whoever can run code
-in a notebook can replace the check in it.
+calls the same functions, or tries every option, has the answer, whoever restarts
+the session can hide a first choice, and whoever can run code in a notebook can replace the check in it.
 """
 
 from __future__ import annotations
@@ -49,9 +59,13 @@ __all__ = ["PART", "Feedback", "NotAnAnswer", "check", "compare", "exercise", "m
 
 _ID = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/(\d+)")
 _CHECKS: dict[str, Callable[..., Feedback]] = {}
+_FIRST: dict[str, str] = {}  # the first choice that was judged in this session, for each prediction
 
-#: The share of an exercise's points for an answer that a known mistake explains.
+#: The share of an exercise's points for an answer that a known mistake explains, and for a prediction that is right at a later choice.
 PART = 0.5
+
+#: What a number is told that nothing explains, unless the exercise asks something better.
+NEUTRAL = "Which step of your way to this number can you test on a case whose answer you know?"
 
 
 class NotAnAnswer(ValueError):
@@ -151,6 +165,7 @@ def predict(name: str, *, options: Sequence[str], right: str, wrong: str) -> Cal
 
     The decorated function reads the result: it returns the option that the run shows and a
     sentence with the numbers that show it. The prediction is held to that, and to nothing stored.
+    It is one option, or the first choice and the latest; a right one that is not the first earns `PART`.
 
     Args:
         right, wrong: what follows that sentence; `wrong` asks a question, it does not name the option.
@@ -166,13 +181,17 @@ def predict(name: str, *, options: Sequence[str], right: str, wrong: str) -> Cal
     def register(judge: Callable[[Any], tuple[str, str]]) -> None:
         @exercise(name)
         def _(prediction: Any, experiment: Callable[[], Any]) -> Feedback:
-            if _plain(prediction) not in map(_plain, options):
-                raise NotAnAnswer(f"Choose one of: {'; '.join(options)}.")
+            chosen = _chosen(prediction, options)
             shown, numbers = judge(experiment())
             if shown not in options:
                 raise ValueError(f"{name}: the run shows {shown!r}, which is none of {list(options)}")
-            hit = _plain(prediction) == _plain(shown)
-            return Feedback(hit, f"{numbers} {right if hit else wrong}", float(hit))
+            first = _FIRST.setdefault(name, chosen[0])
+            if shown not in chosen:
+                return Feedback(False, f'{numbers} {wrong} Your first choice stays, and the next one goes behind it: "{first}", "..."', 0.0)
+            if shown == first == chosen[0]:
+                return Feedback(True, f"{numbers} {right}", 1.0)
+            keep = "" if chosen[0] == first else f' It was not your first choice: write "{first}", "{shown}".'
+            return Feedback(True, f"{numbers} {right}{keep}", PART)
 
     return register
 
@@ -185,16 +204,29 @@ def nearest(ratio: float, factors: Mapping[str, float]) -> str:
 def number(answer: Any, what: str = "a number") -> float:
     """The answer as a finite float.
 
+    What counts is the value: a tensor (one that requires gradients or lies on a device, too), an array or a list of one number, a scalar of NumPy,
+    a labelled array, a `Fraction`, a `Decimal`, a number of SymPy, and a complex number whose imaginary part is zero up to rounding, as `np.roots` has it.
+
     Raises:
-        NotAnAnswer: it is something else.
+        NotAnAnswer: it is something else, a truth value or a text included; the message says what.
     """
+    value = answer.values if hasattr(answer, "values") and not callable(answer.values) else answer  # labelled arrays
     try:
-        values = np.asarray(answer)
-    except (TypeError, ValueError):  # a Dataset, a ragged list
-        values = np.empty(0)
-    if values.size != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        value = value.tolist() if hasattr(value, "tolist") else value
+        while isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, (bool, str, bytes)):
+            raise NotAnAnswer(f"The answer is {what}, one finite number; this is {'a truth value' if value in (True, False) else 'a text'}, {_short(answer)}.")
+        found = complex(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        if isinstance(error, NotAnAnswer):
+            raise
+        raise NotAnAnswer(f"The answer is {what}, one finite number; this is {_short(answer)}.") from None
+    if not np.isfinite(found):
         raise NotAnAnswer(f"The answer is {what}, one finite number; this is {_short(answer)}.")
-    return float(values.reshape(()))
+    if np.abs(found.imag) > max(1e-7 * np.abs(found), 1e-12):  # twice the digits are lost in a double root
+        raise NotAnAnswer(f"The answer is {what}, one finite number; this one, {_short(answer)}, has an imaginary part.")
+    return found.real
 
 
 def compare(
@@ -204,33 +236,53 @@ def compare(
     rel: float | None = None,
     abs: float | None = None,
     mistakes: Mapping[float, str] | None = None,
+    unearned: Mapping[float, str] | None = None,
+    neighbours: Mapping[float, str] | None = None,
     right: str = "That is it.",
-    wrong: str | None = None,
+    wrong: str = NEUTRAL,
 ) -> Feedback:
     """Judge a number by its distance from `value`, and recognise the usual mistakes.
 
     Args:
         rel, abs: the tolerance, as a fraction of `value` or in its units; one of them.
         mistakes: {wrong value: what leads to it, said without the right one}; they earn `PART` of the points.
-        wrong: what to say of any other value; by default whether it is too small or too large.
+        unearned: the same for values that take no work, printed in the question or given by its first lines; they earn nothing.
+        neighbours: {wrong value: how one comes by it} for those near the right one, which the tolerance must leave out; what is said is `wrong`.
+        wrong: what to ask of any other value, whichever it is.
 
     Raises:
-        ValueError: no tolerance, or a mistake that would count as right.
+        ValueError: no tolerance, or a wrong value that would count as right.
     """
     if (rel is None) == (abs is None):
         raise ValueError("compare needs a tolerance: rel= or abs=")
     tolerance = abs if rel is None else rel * np.abs(value)
     if not tolerance > 0:
         raise ValueError(f"the tolerance must be positive, got {tolerance!r}")
-    for mistake, message in (mistakes or {}).items():
-        if np.abs(mistake - value) <= tolerance:
-            raise ValueError(f"the mistake {mistake!r} ({message!r}) lies within the tolerance of the right value")
+    for other, message in [*(mistakes or {}).items(), *(unearned or {}).items(), *(neighbours or {}).items()]:
+        if np.abs(other - value) <= tolerance:
+            raise ValueError(f"the wrong value {other!r} ({message!r}) lies within the tolerance of the right one")
     if np.abs(answer - value) <= tolerance:
         return Feedback(True, right, 1.0)
-    for mistake, message in (mistakes or {}).items():
-        if np.abs(answer - mistake) <= (tolerance if rel is None else rel * np.abs(mistake)):
-            return Feedback(False, message, PART)
-    return Feedback(False, wrong or f"Your value is too {'small' if answer < value else 'large'}.", 0.0)
+    for known, share in ((unearned, 0.0), (mistakes, PART)):
+        for other, message in (known or {}).items():
+            if np.abs(answer - other) <= (tolerance if rel is None else rel * np.abs(other)):
+                return Feedback(False, message, share)
+    return Feedback(False, wrong, 0.0)
+
+
+def _chosen(prediction: Any, options: Sequence[str]) -> list[str]:
+    """The options that a prediction names: one, or the first choice and the latest.
+
+    Raises:
+        NotAnAnswer: more than two, or none of the options; the message says that an option wants quotes.
+    """
+    given = list(prediction) if isinstance(prediction, (list, tuple)) else [prediction]
+    known = {_plain(option): option for option in options}
+    if not all(isinstance(choice, str) and _plain(choice) in known for choice in given) or not given:
+        raise NotAnAnswer(f'Choose one of: {"; ".join(options)}. An option is a text: put it in quotes, as in "{options[0]}".')
+    if len(given) > 2:
+        raise NotAnAnswer("A prediction is your first choice and, if that was wrong, your latest: two at most.")
+    return [known[_plain(choice)] for choice in given]
 
 
 def _plain(answer: Any) -> str:

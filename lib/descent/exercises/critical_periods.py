@@ -32,10 +32,17 @@ def _(answer):
             float(competition.race(0.1, 0.5, 2)[0]): "You kept the ratio, which two layers conserve. What do three layers conserve?",
             float(competition.race(0.1, 0.5, 1)[0]): "You kept the difference, which a single layer conserves. What do three layers conserve?",
             1 - end: "This is the strength of the other source.",
+        },
+        unearned={
             0.5: "Equal shares: this is a race without a deficit. For how many steps does B learn alone?",
             0.1: "A has not moved at all. Is the deficit over when B stands at 0.5, and does it last in steps what it lasts in time?",
         },
+        neighbours={
+            float(competition.race(0.1, 0.5, 4)[0]): "what four layers conserve, not three",
+            0.1 + 0.4 * 0.2 ** (4 / 3) / (1 + 0.2 ** (4 / 3)): "what is left of the target, shared in the ratio of the speeds at the start",
+        },
         right="A gains little: counted in inverse powers, as three layers count, it was far behind.",
+        wrong="Where does B stand when your deficit ends, and in which coordinate do both chains move at the same pace?",
     )
 
 
@@ -53,7 +60,13 @@ def _(answer):
             float(np.log(10) / (lr * l2 * depth)): "This is the rate at which a source that has lost decays. Near balance the other source pushes, too.",
             float(np.log(10) / (lr * l2)): "This is the clock of the penalty alone, for a single weight. What does the depth do?",
         },
+        neighbours={
+            float(np.log(10) / (lr * competition.drift(depth - 1, l2))): "the drift of four layers",
+            float(np.log(10) / (lr * competition.drift(depth + 1, l2))): "the drift of six layers",
+            9 / rate: "a straight line in the place of an exponential",
+        },
         right="Slow, since the penalty is small; but it never ends before one source has lost everything.",
+        wrong="Plot the logarithm of the lead against the step. Is it a line from your first step on, and what does its slope say about a factor of ten?",
     )
 
 
@@ -86,7 +99,13 @@ def _(answer):
             2 * time / lr: "A factor is missing: how fast does the product of two weights move when each of them moves?",
             float(np.log(0.5 / start) / 2 / lr): "You left the residual at one. It falls as the strength grows, and the second half of the way takes longer.",
         },
+        neighbours={
+            competition.growth_time(start**0.5, 0.5**0.5, 2) / lr: "the weights in the place of the strengths",
+            competition.growth_time(start, 0.5, 3) / lr: "the growth of three layers",
+            float(np.log(0.5 / start) / lr) * 0.5 / 0.75: "the residual held at the mean of its two ends",
+        },
         right="The critical period ends about there.",
+        wrong="Which quantity has to reach one half, and with which speed does it move while it is small? At which of the recorded steps is it there?",
     )
 
 

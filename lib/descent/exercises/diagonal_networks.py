@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from descent import data, highdim, theory
-from descent.exercises import Feedback, compare, exercise, number, predict, wrong
+from descent.exercises import Feedback, compare, exercise, nearest, number, predict, wrong
 from descent.seeding import seeds
 
 
@@ -45,13 +45,18 @@ def _(answer) -> Feedback:
     return compare(
         fall,
         rate,
-        rel=0.2,  # one series of draws, and what is left of the fit after 2,000 steps
+        rel=0.1,  # eight series of draws, and what is left of the fit after 2,000 steps: together four percent
         mistakes={
             -rate: "This is the slope. The question is for the rate at which it falls.",
             2 * rate: "This is how fast the logarithm of the product uv falls. The scale is its square root.",
             rate / math.log(10): "You took decimal logarithms.",
             rate / lr: "This is the rate per unit of t, learning rate times steps. The question is for one step.",
         },
+        neighbours={
+            (1 - q) * rate: "the noise of the labels alone",
+            (1 - q) / (1 - 2 * q) * rate: "the jitter counted twice",
+        },
+        wrong="Plot the mean of the logarithm between the two steps: is it a line? Which power of the learning rate is in its slope, and which of the noise?",
         right="Most of it is the noise of the labels, the rest the network's own jitter, which that noise keeps alive. And nothing stops it.",
     )
 
@@ -67,15 +72,19 @@ def _(answer):
         right,
         rel=0.005,
         mistakes={
-            float(abs(theory.min_l1(x, y)).sum()): "This is the limit of a vanishing init scale. At 0.05 the logarithm is not that large yet.",
             float(abs(theory.min_l2(x, y)).sum()): "This is what a large init scale finds.",
             float(abs(theory.min_hyperbolic_entropy(x, y, 0.05**2)).sum()): "You put in the square of the init scale. Which power of it does the function ask for?",
             float(np.sqrt((beta**2).sum())): "This is their Euclidean norm.",
             float(beta.sum()): "The coefficients have signs, and yours cancel.",
             right / 100: "You took the mean over the coordinates. A norm adds them up.",
         },
+        unearned={float(abs(theory.min_l1(x, y)).sum()): "This is the limit of a vanishing init scale, and the norm of the truth. At 0.05 the logarithm is not that large yet."},
+        neighbours={
+            float(abs(theory.min_hyperbolic_entropy(x, y, 0.05 / math.sqrt(2))).sum()): "the init scale of another convention, smaller by the root of two",
+            float(abs(theory.min_hyperbolic_entropy(x, y, 0.05 * math.sqrt(2))).sum()): "the same, larger by the root of two",
+        },
         right="A network trained with small full-batch steps agrees to about three digits.",
-        wrong="Is the run long enough, and its step small enough? Compare with theory.min_hyperbolic_entropy. The data set has seed 3.",
+        wrong="Is the run long enough: does the norm still change when you double it? And is the step small enough to follow the flow: what does half of it give?",
     )
 
 
@@ -102,29 +111,31 @@ def _(answer):
     return compare(
         number(answer, "a rate"),
         highdim.late_rate(0.5, 0.2, 0.1),
-        rel=0.02,
+        rel=0.003,
         mistakes={
             -highdim.late_rate(0.5, 0.2, 0.1): "This is an eigenvalue. A decay has a positive rate.",
             8 * 0.5 * 2 * 0.2**2: "This is the rate without gradient noise. The noise feeds back into the zeros and slows them down.",
             8 * 0.5 * math.sqrt(1 + 4 * 0.2**4): "This is how fast the coefficients that are one converge. Which ones does one wait for?",
         },
+        neighbours={
+            8 * 0.5 * 0.08 - 16 * 0.5**2 * 0.08**2 * 0.9: "the upper left entry of the matrix, as if nothing came back from the ones",
+            highdim.late_rate(0.5, 0.2, 0.9): "the two shares exchanged",
+            2 * highdim.late_rate(0.5, 0.2, 0.1): "the risk taken for the square of what decays",
+        },
+        wrong="Insert R and write down the four entries. Do they give the right decay if the noise is left out, and which of the two eigenvalues belongs to what is left in the end?",
         right="The zeros are slow because their speed is the square of the scale.",
     )
 
 
+_FALLS = {"about half as much": 0.5, "about as much": 1.0, "about twice as much": 2.0, "about four times as much": 4.0}
+
+
 @predict(
     "diagonal-networks/6",
-    options=("in about half the time", "in about the same time", "in at least one and a half times the time", "never"),
-    right="The drift is twice as strong, but what gradient noise adds to the coordinates and takes from the scale goes with the square of the step. For this target the gain and the loss nearly balance.",
-    wrong="The step enters the drift of a coordinate and the strength of its noise. With which power each? And which of them does the effective scale feel?",
+    options=tuple(_FALLS),
+    right="A step takes from the logarithm what goes with the square of the learning rate, four times as much; but the risk, to which it is proportional, is gone in half the time. Slightly more than twice, since the noise also keeps the risk alive.",
+    wrong="What one step takes from the logarithm goes with the square of the learning rate, and with the risk at that time. For how long is there a risk, and how does that time depend on the learning rate?",
 )
 def _(runs):
-    first, second = (float(run.time.where(run.risk < 0.001).min()) for run in runs)
-    if np.isnan(second):
-        return "never", f"At t = {float(runs[1].time[-1]):.0f} the risk is {float(runs[1].risk[-1]):.2g} with c = 2."
-    ratio = second / first
-    shown = "in about half the time" if ratio < 0.75 else "in about the same time" if ratio < 1.25 else "in at least one and a half times the time"
-    return shown, (
-        f"The risk falls below 0.001 at t = {first:.1f} with c = 1 and at t = {second:.1f} with c = 2. "
-        f"Of the scale 0.3 there is left {float(runs[0].scale[-1]):.2f} in the end with c = 1 and {float(runs[1].scale[-1]):.2f} with c = 2."
-    )
+    slow, fast = (float(np.log(run.scale[-1] / run.scale[0])) for run in runs)
+    return nearest(fast / slow, _FALLS), f"The logarithm of the scale falls by {-slow:.3f} with c = 1/4 and by {-fast:.3f} with c = 1/2, {fast / slow:.2f} times as much."

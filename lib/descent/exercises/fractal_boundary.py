@@ -29,9 +29,15 @@ def _(run):
     return shown, f"The whole border has dimension {whole}, the magnified piece {piece}."
 
 
+@cache
+def _strip() -> np.ndarray:
+    """Which pairs of learning rates of the strip converge, (193, 193)."""
+    return scalar_fate(Window(lr=1.6, readout_lr=1.6, decades=0.3), 193, start=(0.5, 0.8)).inside.values
+
+
 @exercise("fractal-boundary/2")
 def _(answer):
-    inside = scalar_fate(Window(lr=1.6, readout_lr=1.6, decades=0.3), 193, start=(0.5, 0.8)).inside.values
+    inside = _strip()
     fine, coarse = (int(mixed_squares(inside, side).sum()) for side in (2, 16))
     touched = [int(np.lib.stride_tricks.sliding_window_view(inside, (side + 1, side + 1))[::side, ::side].any((2, 3)).sum()) for side in (2, 16)]
     counts, sides = math.log(fine / coarse), math.log(16 / 2)
@@ -46,6 +52,12 @@ def _(answer):
             counts: "By how much, in logarithms, did the side of the squares change?",
             math.log(touched[0] / touched[1]) / sides: "You counted the squares that touch the set. The border runs only through those that have points of both kinds.",
         },
+        neighbours={
+            box_dimension(inside).value: "the slope over all sides",
+            counts / math.log(16): "the side of the larger squares alone",
+            math.log(fine) / math.log(193 / 2): "one count, and the side against the width of the picture",
+        },
+        wrong="Which two logarithms do you divide, and how do both change when the squares get smaller? Try it on a picture whose border you know, a straight line.",
         right="Two counts give a number; it takes more of them, and an error bar, to make it a dimension.",
     )
 
@@ -75,9 +87,14 @@ def _(answer):
         mistakes={
             2 / lr: "That is 2/η. But the quantity that must stay below 2 depends on the minimum; which minimum is the most stable one?",
             2 - lr: "That is for the minimum a = b = 1. Is it the most stable one if the two rates differ?",
+            1 / lr**0.5: "The geometric mean of the two rates is bounded. What power of the other one is in it?",
+        },
+        unearned={
             1.0: "That is the bound on the geometric mean of the two rates. One of them is given.",
             lr: "With equal rates the bound would be at 1, far above this.",
         },
+        neighbours={4 / lr: "the product of the rates below four", 1 / (2 * lr): "the product of the rates below one half"},
+        wrong="Write the quantity that must stay below 2 as a function of a alone. Where is it least, and what is it there?",
         right="The most stable minimum is the one that balances the two terms.",
     )
 
@@ -87,7 +104,7 @@ def _(answer):
     if not callable(answer):
         raise NotAnAnswer("The answer is a function of two kernels and a learning rate that returns a learning rate.")
     # diagonal: each example is a direction of its own, and the tightest of them decides
-    first, last, lr = np.diag([1.0, 0.2, 0.0]), np.diag([0.5, 1.0, 0.1]), 0.4
+    first, last, lr = np.diag([1.0, 0.2, 0.0]), np.diag([0.5, 0.9, 0.1]), 0.4
     feedback = compare(
         _called(answer, first, last, lr),
         float(np.min((2 - lr * np.diag(first)) / np.diag(last))),
@@ -96,6 +113,11 @@ def _(answer):
             2 / np.diag(last).max(): "That is what the last layer may do alone. The first layer has used up part of it.",
             (2 - lr * np.diag(first).max()) / np.diag(last).max(): "You subtract the largest eigenvalues. They belong to different directions.",
         },
+        neighbours={
+            float(np.min((2 - np.diag(first)) / np.diag(last))): "the first kernel without its learning rate",
+            2 / np.diag(lr * first + last).max(): "one rate for the sum",
+        },
+        wrong="Put your rate back: what is the largest eigenvalue of the weighted sum, and what is it at the border? Where only one of the two kernels acts, is your function right?",
     )
     if not feedback:
         return feedback
@@ -133,6 +155,8 @@ def _(answer):
             float((trains & forbidden).mean()): "You divided by the number of all pairs.",
             float(trains[forbidden & known].mean()): "You left out the learning rates at which the theory allows no pair at all.",
         },
+        neighbours={float(trains.mean()): "the share of all pairs that train", float(trains[allowed].mean()): "the share of the allowed pairs that train"},
+        wrong="Which pairs are in your numerator and which in your denominator? How many are there of each, and what do you do with the learning rates that have no threshold?",
         right="The theory is safe and far too cautious: the network can leave the neighbourhood in which it holds, and land where it is stable.",
     )
 

@@ -59,22 +59,28 @@ def _(answer):
             math.log(0.1) / math.log1p(-0.02): "How large a step does the penalty take? The learning rate is missing.",
             tenth / 2: "Your clock runs twice too fast. Is it the length that you follow, or its square? And what is the gradient of half of μ‖w‖²?",
         },
+        neighbours={
+            2 * tenth: "half of the penalty taken for half of its gradient",
+            2.0 / rate: "two forgetting times",
+        },
+        wrong="Which factor does one step multiply the unseen part by? After how many such factors is it a tenth, and is your record fine enough to tell?",
         right="Training data, batch size and init scale do not enter.",
     )
 
 
 @exercise("initialization-memory/4")
 def _(answer):
-    # the clock has run to ημt = 1; at this init scale the force of the data along the start changes the overlap by a few percent
+    # the clock has run to ημt = 1; at this init scale the force of the data along the start changes the overlap by less than two percent
     return compare(
         number(answer, "an overlap"),
         math.exp(-0.05 * 0.02 * 1000),
-        rel=0.1,
+        rel=0.03,
         mistakes={
-            1.0: "Next to nothing has decayed: is the penalty switched on, and do you read the last step?",
             1 - math.exp(-1): "This is the mean over the run. The question asks for the last step.",
             math.exp(-2): "So falls the square of the norm. The overlap is linear in the weights.",
         },
+        unearned={1.0: "Next to nothing has decayed: is the penalty switched on, and do you read the last step?"},
+        neighbours={math.exp(-0.5): "half of the penalty in the clock", 1 - 0.05 * 0.02 * 500: "the same along a straight line"},
         right="The clock of the penalty says the same, without having seen the data.",
         wrong="This recipe leaves something else. Compare η, μ, α and the number of steps with the text. How does the force of the data along the start depend on α?",
     )
@@ -114,5 +120,6 @@ def _(answer, runs):
         value,
         abs=tolerance,
         mistakes={mistake: message for mistake, message in mistakes.items() if abs(mistake - value) > tolerance},  # they may agree by chance
+        wrong="Which networks are kept, what is averaged over what, and between which of the averages is the spread? In which units?",
         right=f"Networks of one init scale that differ in their seed alone spread by {noise:.1f} points here. How much of this memory do you believe?",
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
+from descent import Task, data, models, seeds, sweep
 from descent.exercises import compare, exercise, nearest, number, predict
+from descent.laziness import relative_distance
 
 
 @predict(
@@ -43,8 +46,10 @@ def _(answer):
         number(answer, "a learning rate"),
         lr / scale**2,
         rel=0.01,
+        unearned={lr: "The weights of the first network are longer. A step of the same length moves them by a smaller fraction."},
+        neighbours={lr / scale**3: "one factor too many", lr / (layers - 1): "the number of hidden layers"},
+        wrong="Write the weights as twice v. By which factors do the gradient in v and the step of v differ from those of the second network? The two loss curves tell whether you are right.",
         mistakes={
-            lr: "The weights of the first network are longer. A step of the same length moves them by a smaller fraction.",
             lr / scale**layers: "You divided by the output scale. Write the weights as a factor times v: by how much does v move in one step?",
             lr / scale: "One factor is missing: the gradient in the weights is not the gradient in v either.",
             lr * scale**2: "The right factor, applied the other way: which of the two networks needs the smaller step?",
@@ -61,43 +66,61 @@ def _(answer):
         kernel,
         rel=0.01,
         mistakes={
-            2.0: "That is what the formula for small kernels gives. Is this one small against what the task demands?",
             math.sqrt(2): "That is what the formula for large kernels gives. Is this one large against what the task demands?",
             2 * kernel: "This is the kernel at the end of such a run. With which one did it begin?",
             kernel / 2: "A factor is missing in the conserved quantity: compare the derivative of the kernel's square with that of the output's.",
         },
+        unearned={2.0: "That is what the formula for small kernels gives. Is this one small against what the task demands?"},
+        neighbours={4 / (2**2 - 1): "the square of the kernel", math.sqrt(4 / (2**2 + 1)): "the sum in the place of the difference", math.sqrt(4 / 2**2): "the kernel at the start left out"},
+        wrong="Put your kernel into pair_flow: by which factor does it grow? On paper: which two squares differ by the same at the start and at the end?",
         right="The crossover sits where the initial kernel is about as large as what the task demands.",
     )
 
 
+@cache
+def _at_scale_ten():
+    """The run that the exercise's first lines show, with what it has moved after one step, a hundred and all."""
+    task = Task(models.LazyMLP((64, 64, 1), activation="tanh"), data.parity(data.digits(train=100), signs=True), loss="mse")
+    return sweep(task, lr=0.02, init_scale=10.0, seed=seeds(1), steps=200, record=[relative_distance, "kernel_distance"], record_every=[1, 100, 200])
+
+
 @exercise("lazy-rich/4")
 def _(answer):
+    run = _at_scale_ten()
+    first, half, moved = (float(run.relative_distance.sel(step=n).squeeze()) for n in (1, 100, 200))
+    turned, little = float(run.kernel_distance.sel(step=200).squeeze()), 2e-5
     return compare(
-        number(answer, "an exponent"),
-        -1.0,
-        abs=0.12,  # at a scale of ten the kernel still changes by some percent, and the path of the weights with it
+        number(answer, "an output scale"),
+        10 * moved / little,
+        rel=0.03,
         mistakes={
-            1.0: "You have the right size. Does the distance grow or shrink with the scale?",
-            -2.0: "This is the exponent of the kernel distance, one minus a cosine, which is quadratic in the change.",
-            0.0: "This is the slope of a line through the numbers themselves. In which coordinates is a power law a line?",
+            10 * first / little: "So far the weights have moved after one step. How far have they at the end of the run?",
+            10 * math.sqrt(turned / little): "This is where the kernel distance is so small. The question is for the distance of the weights.",
+            10 * math.sqrt(moved / little): "Does the distance fall with the scale, or with its square? Measure the slope.",
+            moved / little: "At which scale was the distance measured that you start from?",
         },
-        right="The weights have a tenth of the way to go when the scale is ten times as large.",
+        neighbours={10 * half / little: "half of the run"},
+        right="Ten times the scale, a tenth of the way: a law that holds over decades may be used beyond the last point, and here it holds.",
+        wrong="Plot the three distances against the scale, on two logarithmic axes. What is the slope of the line, and where does it reach the distance asked for?",
     )
 
 
 @exercise("lazy-rich/5")
 def _(answer):
-    rank, dim = 4, 100
+    rank, dim = 4, 20
     return compare(
         number(answer, "a share"),
         rank / dim,
-        rel=0.15,  # the mean over a hundred matrices is known to 7 %, that over a thousand to 2 %
+        rel=0.1,  # the mean over a thousand matrices is known to 2 %
         mistakes={
             math.sqrt(rank / dim): "This is the length of the projection. The formula asks for its square.",
             1 / dim: "That is the share of one random direction, or of a matrix whose rows were not brought to unit length. How many directions are there?",
-            float(rank): "A share lies between zero and one. By what does the formula divide?",
+            1 - rank / dim: "This is the share that no row sees.",
         },
+        unearned={float(rank): "A share lies between zero and one. By what does the formula divide?"},
+        neighbours={rank / (dim - rank): "what the rows see over what they do not see", (rank - 1) / dim: "one direction fewer"},
         right="A random subspace holds a part of a fixed vector that is its share of the dimensions.",
+        wrong="What does the formula give for a beta that lies along one of the rows? And what do the shares of all directions of a basis add up to?",
     )
 
 

@@ -31,9 +31,9 @@ def _(run):
 
 @exercise("mean-field/2")
 def _(answer):
-    given = np.asarray(answer)
-    if given.shape != (3,) or given.dtype.kind not in "iuf":
+    if not hasattr(answer, "__len__") or isinstance(answer, str) or len(answer) != 3:
         raise NotAnAnswer("The answer is three numbers: (lr, l2, temperature).")
+    given = np.array([number(value, "three numbers, (lr, l2, temperature), each of them") for value in answer])
     before, times = np.array([100, 1e-4, 5e-7]), 800 / 200
     close = lambda factors: np.allclose(given, before * np.array(factors), rtol=0.01, atol=0)
     if close([times, 1 / times, 1 / times]):
@@ -76,12 +76,14 @@ def _(answer):
         2 * points,
         abs=0.5,
         mistakes={
-            points: "You counted the lines. A weight vector also has a sign: which examples does its opposite let through?",
             2 * points - 1: "One is missing. Do random vectors find the narrowest of them? Close the turn.",
             2.0**points: "That counts all subsets. Turn a line through the origin once around: how often does a point change sides?",
             points * (points - 1) / 2: "That counts pairs of points. The line goes through the origin.",
             points * (points - 1) + 2: "That is the number for lines anywhere in the plane. Without a bias they pass through the origin.",
         },
+        unearned={points: "You counted the lines. A weight vector also has a sign: which examples does its opposite let through?"},
+        neighbours={2 * points + 1: "the start of the turn counted twice", 2 * points - 2: "without the full and the empty gate", 2 * points + 2: "these two counted apart"},
+        wrong="How many gates do you find with ten times as many vectors? And if one example is taken away, how many fewer?",
         right="A line through the origin changes its gate only when it passes a point, twice for each point in a full turn.",
     )
 
@@ -89,7 +91,7 @@ def _(answer):
 @exercise("mean-field/5")
 def _(answer):
     given = number(answer, "a value of f")
-    length, target, penalty = 2.5, 3.0, 0.5
+    length, target, penalty = 2.5, 3.0, 0.6
     if abs(given - target) < 0.005:
         return wrong("So it would be without a penalty.")
     return compare(
@@ -103,7 +105,9 @@ def _(answer):
             target - 2 * penalty / length: "A factor of two: the penalty has a half in front.",
             target * length**2 / (length**2 + penalty): "That is ridge regression, where the penalty is the square of v. A unit has two layers: what does the least of its penalty look like as a function of v?",
         },
+        neighbours={target - penalty * target / length**2: "ridge regression to first order", target - penalty**2: "the square of the penalty"},
         right="The soft threshold of the lasso: a constant is taken off, whatever the target.",
+        wrong="What does the whole penalty come to if the network outputs c and no weight is wasted? Then it is a function of one variable: where is its minimum?",
     )
 
 
@@ -138,18 +142,24 @@ def _(run):
 @exercise("mean-field/7")
 def _(answer):
     x = np.array([-1.0, -0.8, -0.5, -0.1, 0.2, 0.5, 0.8, 1.0])
-    y = 1.5 * abs(x) - 0.5
+    y = 1.5 * abs(x) - 0.8
     angles = np.linspace(0, 2 * np.pi, 10_001)
     units = np.maximum(np.multiply.outer(x, np.cos(angles)) + np.sin(angles), 0)
     pull = float(np.abs(y @ units).max() / len(x))
     return compare(
         number(answer, "a penalty"),
         pull,
-        rel=0.015,
+        rel=0.0075,
         mistakes={
             len(x) * pull: "You summed over the examples. The loss is a mean.",
             2 * pull: "A factor of two: the error has a half in front, and the penalty is on both layers of a unit, which is cheapest when they are equally large.",
             pull / 2: "A factor of two: the penalty has a half in front.",
         },
+        neighbours={
+            float(max(abs(y @ np.maximum(x, 0)), abs(y @ np.maximum(-x, 0))) / len(x)): "neurons without a bias",
+            float(abs(y.mean())): "the pull on a constant",
+            float(np.abs(y @ units)[angles < np.pi / 2].max() / len(x)): "the best of the neurons that are active on the right",
+        },
+        wrong="With the network at zero, what are the residuals? How does the pull on a unit direction compare with the penalty, and is any direction pulled more than yours?",
         right="Below it there is one direction at least that the data pull more strongly than the penalty does, and the first neurons gather there.",
     )

@@ -42,6 +42,11 @@ def _(answer):
             steps(best) / 2: "This many steps bring the loss to a millionth. The question asks for the distance.",
             steps(float(theory.optimal_heavy_ball(0.5, 3)[2])): "That is heavy ball with its best momentum. Here there is none.",
         },
+        neighbours={
+            math.log(1e6) * 3 / 0.5: "e to the minus t over the condition number",
+            steps(1 - 2 * 0.5 / 3): "a factor of one minus two over the condition number",
+        },
+        wrong="By which factor does each of the two coordinates shrink in a step at your learning rate? Could a change of the rate make the slower one faster?",
         right="Note how little the start matters: it enters only through the coordinate that is slowest.",
     )
 
@@ -59,6 +64,10 @@ def _(answer):
             8 * math.sqrt(growth): "You compared root mean squares. They are not inversely proportional to the batch size.",
             8 / growth: "A larger learning rate makes more noise, not less.",
         },
+        neighbours={
+            8 * (0.8 / 0.2) * (1 + 0.8 / 2) / (1 + 0.2 / 2): "the floor expanded to the second order in the learning rate",
+        },
+        wrong="How much higher is the floor of the larger learning rate at the same batch size? And what does twice the batch size do to a floor?",
         right="The rule 'keep η/B' would have left the floor half as high again.",
     )
 
@@ -96,6 +105,10 @@ def _(answer):
             2 / (1000 * top + 2 * penalty): "You summed over the examples. Is the loss their sum or their mean?",
             2 / (10 * top + 2 * penalty): "Ten outputs mean ten copies of each axis. Does a bowl become steeper by having more axes?",
         },
+        neighbours={
+            2 / (top + 4 * penalty): "the penalty without its one half",
+        },
+        wrong="How fast do the steepest and the flattest axis of the penalized loss shrink at your rate? Train at two percent more and at two percent less, and compare late steps.",
         right=f"The penalty has also bounded the condition number: it is {(top + penalty) / penalty:.0f}, where without penalty it was millions.",
     )
 
@@ -115,27 +128,36 @@ def _(run):
     return shown, f"The rank correlation of path length and gap over {len(run[0])} data sets is {correlation:.2f}."
 
 
+_FEW = 5  # evaluations of F in a step; three suffice, a grid or a line search takes more
+
+
 @exercise("quadratic-bowl/7")
 def _(answer):
     if not callable(answer):
-        raise NotAnAnswer("The answer is a function of x, j, A and c that returns the new x.")
+        raise NotAnAnswer("The answer is a function of F, x, j, low and high that returns the new x.")
     rng = np.random.default_rng(0)
-    line = np.linspace(-10, 10, 20_001)
-    missed = []
+    missed, most = [], 0
     for _ in range(30):
-        A, x, j, c = rng.standard_normal((8, 6)), rng.standard_normal(6), int(rng.integers(6)), 0.1
+        A, x, j, (below, above) = rng.standard_normal((8, 6)), rng.standard_normal(6), int(rng.integers(6)), rng.uniform(1, 10, 2)
+        ratio, calls = lambda x, A=A: (np.abs(x).sum() + 0.1) / np.linalg.norm(A @ x), []
+        counted = lambda x, ratio=ratio, calls=calls: calls.append(1) or float(ratio(np.asarray(x, dtype=float)))
         try:
-            new = np.asarray(answer(x.copy(), j, A.copy(), c), dtype=float)
+            new = np.asarray(answer(counted, x.copy(), j, -below, above), dtype=float)
         except Exception as error:
             raise NotAnAnswer(f"Your function fails: {type(error).__name__}: {error}") from None
         if new.shape != x.shape or not np.isfinite(new).all() or (np.delete(new, j) != np.delete(x, j)).any():
             return wrong("It must return an array like x in which only entry j may differ.")
-        if abs(new[j]) > 10:
-            return wrong("The coordinate must stay between -10 and 10.")
-        rest = np.delete(x, j)
-        ratios = (np.abs(rest).sum() + np.abs(line) + c) / np.linalg.norm((A @ x - A[:, j] * x[j])[:, None] + A[:, [j]] * line, axis=0)
-        if (np.abs(new).sum() + c) / np.linalg.norm(A @ new) > ratios.min() * (1 + 1e-6):
+        if not -below <= new[j] <= above:
+            return wrong("The coordinate must stay between low and high.")
+        line = np.r_[0.0, np.linspace(-below, above, 2_001)]
+        moved = np.repeat(x[None], len(line), 0)
+        moved[:, j] = line
+        ratios = (np.abs(moved).sum(1) + 0.1) / np.linalg.norm(moved @ A.T, axis=1)
+        if ratio(new) > ratios.min() * (1 + 1e-9):
             missed.append(float(line[ratios.argmin()]))
+        most = max(most, len(calls))
+    if most > _FEW:
+        return wrong(f"One of your steps evaluates F {most} times, and {_FEW} are enough for an exact one. Draw F for a few problems: at which places can its least value lie?")
     if not missed:
         return right("Exact on thirty random problems. On either side of zero a linear function over a norm can have a stationary point, but never a minimum: nothing need be differentiated.")
     if not any(missed):

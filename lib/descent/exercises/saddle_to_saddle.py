@@ -42,19 +42,21 @@ def _(waits):
 
 @exercise("saddle-to-saddle/2")
 def _(answer):
-    first, second, third = 3.0, 1.5, 0.5  # singular values of the teacher
+    first, second, third, *_ = np.linalg.svd(np.random.default_rng(2).normal(size=(5, 5)))[1]
     return compare(
         number(answer, "an eigenvalue"),
         -second,
         rel=0.03,  # read off at the rest of a run it is within two percent, as in the chapter
         mistakes={
             second: "The size is right. But what does its sign say about a point that one can leave downhill?",
-            -first: "This is the curvature at the origin, before anything is learned. The network has learned the strongest mode already.",
             -third: "This saddle has one more mode to learn before the one you used.",
             first - first**2: "The gradient is not zero at your point: multiply your two matrices. Is the product what the network should have learned?",
             -second / 2: "In the chapter's second-order term there is a factor one half; a second derivative is twice the coefficient.",
         },
+        unearned={-first: "This is the curvature at the origin, before anything is learned. The network has learned the strongest mode already."},
+        neighbours={second - first: "the distance of the two strongest modes", -math.sqrt(first * third): "a mean of those around it", -2 * second: "the second derivative along both factors at once"},
         right="The next singular value, with a minus sign: the rate at which the escape grows.",
+        wrong="Is the gradient zero at your point? Which part of the teacher is still missing there, and how does the loss change to second order when a hidden unit begins to add it?",
     )
 
 
@@ -85,7 +87,7 @@ def _(run):
 
 @exercise("saddle-to-saddle/4")
 def _(answer):
-    largest, second, *_ = np.linalg.svd(np.random.default_rng(1).normal(size=(6, 6)))[1]
+    largest, second, *_ = np.linalg.svd(np.random.default_rng(12).normal(size=(6, 6)))[1]
     return compare(
         number(answer, "a singular value"),
         largest,
@@ -97,6 +99,11 @@ def _(answer):
             second: "That is the clock of the second mode. Which part of the loss curve did you time?",
             largest / 100: "You counted steps. What is the time of the flow after one step?",
         },
+        neighbours={
+            math.sqrt(float((np.random.default_rng(12).normal(size=(6, 6)) ** 2).sum())): "the norm of the whole matrix",
+            (largest + second) / 2: "a level that both modes have a part in",
+        },
+        wrong="Is the distance of your two curves the same at every level of the first drop? What must the weights grow by in that time, and how fast do they grow?",
         right="Two runs and a stopwatch measure a singular value of the data.",
     )
 
@@ -141,13 +148,17 @@ def _(answer):
     return compare(
         number(answer, "a rate"),
         fast,
-        rel=0.1,
+        rel=0.04,  # two lengths of the plateau give it to 2 %, since a finite step delays the growth
         mistakes={
             slow: "This is the rate of the neurons of the other class. Which class makes the loss move first?",
             fast / np.log(10): "A decade is a factor of ten; a rate is per factor of e.",
-            2 * fast: "This is the rate at which the output grows. A weight is one of two factors in it.",
-            2 * fast / np.log(10): "Two things at once: the base of the logarithm, and weights against outputs.",
+            2 * fast: "Twice the rate. Is it that of the output, in which a weight is one of two factors? Or do you divide by the images of one class, where n counts both?",
             fast / 10: "You counted steps. What is the time of the flow after one step?",
         },
-        right="The plateau's length measures the norm of half the mean of a class, with no image in sight.",
+        neighbours={
+            (slow + fast) / 2: "the mean of both classes",
+            float((pair.x * pair.y).sum(0).norm()) / (2 * len(pair)) / 2: "neurons that are active on both classes, at half of their rate",
+        },
+        right="The plateau's length measures the sum of the images of a class, over twice the number of all images, with no image in sight.",
+        wrong="Do your two plateaus end at the same level of the loss, and how far apart are they in learning rate times steps? From the data: which sum, over which images, divided by which number?",
     )
