@@ -14,6 +14,23 @@ from descent.zoom import Zoom
 
 ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
 
+#: ways in which a worker fails, beside throwing in its constructor -> what the figure says
+FAILURES = {
+    "an event without a message": ("setTimeout(() => this.onerror(new Event('error')))", "did not start"),
+    "answers that cannot be read": ("setTimeout(() => this.onmessageerror(new MessageEvent('messageerror')))", "cannot be read"),
+    "no answer": ("", "has not answered for 10 seconds"),
+    "no memory": ("setTimeout(() => this.onmessage({data: {type: 'error', message: 'RangeError: could not allocate memory'}}))", "could not allocate memory"),
+    "no memory, without a word, once it runs": (
+        "setTimeout(() => { if (m.type === 'load') this.onmessage({data: {type: 'ready'}}); else this.onerror(new Event('error')); })", "as where memory runs out"),
+    "no answer once it runs": ("if (m.type === 'load') setTimeout(() => this.onmessage({data: {type: 'ready'}}))", "has not answered for 10 seconds"),
+}  # fmt: skip
+
+
+def failing(answer: str) -> str:
+    """A script with a worker that answers a message `m` so, and with seconds that pass faster."""
+    return f"""window.Worker = class {{ postMessage(m) {{ {answer} }} terminate() {{}} }};
+    const slow = setInterval; window.setInterval = (act, ms) => slow(act, ms / 50);"""
+
 
 @contextmanager
 def launched():

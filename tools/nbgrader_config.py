@@ -12,8 +12,8 @@ c.CourseDirectory.course_id = "descent"
 c.ClearSolutions.code_stub = {"python": "# your code here"}
 c.ClearSolutions.text_stub = "*Your answer: what you expected, what you did, what you saw, what you conclude.*"
 
-# Collected files are named student_slug.ipynb, as in ada_edge-of-stability.ipynb.
-c.FileNameCollectorPlugin.named_regexp = r"(.*[/\\])?(?P<student_id>[^/\\_]+)_(?P<file_id>[a-z0-9-]+)"
+# Collected files are named student_slug.ipynb, as in ada_edge-of-stability.ipynb, or as learning platforms name them.
+c.ZipCollectApp.collector_plugin = classroom.Collector
 
 # Seconds that one cell may take. The reference solutions need less than ten.
 c.Execute.timeout = 120

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ SMALL = (2**18, 2**13)
 TRANSPOSED = 32
 #: numbers in a matrix from which on PyTorch may write it anywhere
 LARGE = 2**14
+#: a network whose derivatives of the loss in the outputs are all smaller has learned everything
+LEARNED = 1e-3
 #: examples that networks are evaluated on at a time; batch normalization uses the statistics of these
 SLICE = 5000
 #: examples, times networks, that are evaluated at a time on a CPU, so that activations stay in its cache
@@ -97,13 +99,19 @@ DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _of_softmax(outputs: Tensor) -> Callable[[Tensor], Tensor]:
-    p = outputs.softmax(-2)
-    return lambda u: p * (u - (p * u).sum(-2, keepdim=True))
+    p, likeliest = outputs.softmax(-2), outputs.argmax(-2, keepdim=True)
+
+    def product(u: Tensor) -> Tensor:
+        # only differences of the u count: from that of the likeliest class they lose no digits where its p rounds to 1
+        u = u - u.gather(-2, likeliest)
+        return p * (u - (p * u).sum(-2, keepdim=True))
+
+    return product
 
 
 def _of_logistic(outputs: Tensor) -> Callable[[Tensor], Tensor]:
-    p = outputs.sigmoid()
-    return lambda u: p * (1 - p) * u
+    curvature = outputs.sigmoid() * (-outputs).sigmoid()  # p (1 - p) loses its digits where p rounds to 1
+    return lambda u: curvature * u
 
 
 #: loss -> for the outputs (*net, outputs, n), the product with the Hessian of each example's loss in its outputs
@@ -114,6 +122,32 @@ CURVATURES: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
     "hinge": lambda outputs: torch.zeros_like,
     "logistic": _of_logistic,
 }
+
+
+class _Slope(torch.autograd.Function):
+    """The derivative of each example's loss in its outputs, (*net, outputs, n); its own derivative is that of `CURVATURES`.
+
+    Autograd's second derivatives of the losses would be differences such as p - p^2, which lose their digits where p rounds to 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, y: Tensor, loss: str) -> Tensor:
+        ctx.curve = CURVATURES[loss](outputs)
+        d = DERIVATIVES[loss](outputs, y)
+        if loss == "cross_entropy":  # p - 1 of the right class is what the other classes have together
+            labels = y.unsqueeze(-2).expand(*outputs.shape[:-2], 1, -1)
+            others = d.scatter(-2, labels, 0.0).sum(-2, keepdim=True)
+            d = d.scatter(-2, labels, -others)
+        return d
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.curve(u), None, None
+
+
+def slope(loss: str, outputs: Tensor, y: Tensor) -> Tensor:
+    """As `DERIVATIVES`, to the last digits also where an example is as good as learned, and differentiable once more."""
+    return _Slope.apply(outputs, y, loss)
 
 
 def _ceiling(loss: str, outputs: Tensor, d: Tensor) -> float:
@@ -475,9 +509,22 @@ class Gradients:
             output_curvature: with the Hessian of the loss in the outputs; False puts the identity in its place.
         """
         self(w, x, y)
+        self._sharpen(y)
         curve = CURVATURES[self.task.loss] if output_curvature else CURVATURES["mse"]
         with torch.inference_mode():
             return Products(self.task, self.family, self.family.passes(), self.out, curve, gauss_newton)
+
+    def _sharpen(self, y: Tensor) -> None:
+        """Go backward again with `slope` where a network has learned everything: there p - 1 has lost its digits."""
+        if self.task.loss != "cross_entropy":
+            return
+        with torch.inference_mode():
+            d = DERIVATIVES[self.task.loss](self.out, y)
+            learned = d.abs().amax((1, 2), keepdim=True) < LEARNED
+            if learned.any():
+                self.place = None  # a gradient that training asks for is its own
+                d = torch.where(learned, slope(self.task.loss, self.out, y), d)
+                self.family.backward(self.params, d.div_(d.shape[-1]), self.parts)
 
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
         """The networks' outputs (K, outputs, n) for inputs x (*features, n) that all of them share.

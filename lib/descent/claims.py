@@ -35,6 +35,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from descent.quantities import css_line
+
 __all__ = ["Claim", "ClaimError", "claim"]
 
 #: Arguments that state each kind of claim, beside those that every kind has.
@@ -325,10 +327,10 @@ class Claim:
 
 
 # Zero specificity (:where), so that a page's own style sheet wins wherever it says something.
-_STYLE = (
-    ":where(.descent-claim){margin:.6rem 0;padding:.5rem 0 .5rem .9rem;border-left:3px solid var(--d-accuracy,#007553);line-height:1.4}"
-    ":where(.descent-claim[data-verdict=not-at-this-scale]){border-left-color:var(--d-noise,#8a6100)}"
-    ":where(.descent-claim[data-verdict=false]){border-left-color:var(--d-divergence,#a5122a)}"
+_STYLE = css_line("ink", "paper", "accuracy", "noise", "divergence") + (
+    ":where(.descent-claim){margin:.6rem 0;padding:.5rem 0 .5rem .9rem;border-left:3px solid var(--d-accuracy);color:var(--d-ink);background:var(--d-paper);line-height:1.4}"
+    ":where(.descent-claim[data-verdict=not-at-this-scale]){border-left-color:var(--d-noise)}"
+    ":where(.descent-claim[data-verdict=false]){border-left-color:var(--d-divergence)}"
     ":where(.descent-claim p){margin:0}"
     ":where(.descent-claim dl){display:flex;flex-wrap:wrap;gap:.1rem 1.8rem;margin:.15rem 0 0;font-size:.92em}"
     ":where(.descent-claim dl>div){display:flex;gap:.4rem;align-items:baseline}"

@@ -16,9 +16,12 @@ import inspect
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_output
 from nbgrader.converters import Autograde
+from nbgrader.plugins import FileNameCollectorPlugin
 from nbgrader.preprocessors import Execute, OverwriteCells
 
-__all__ = ["AUTOGRADE", "PRINTED", "SANITIZE", "ExecuteWhatRuns", "RestoreMissingCells"]
+from descent.submissions import read_name
+
+__all__ = ["AUTOGRADE", "PRINTED", "SANITIZE", "Collector", "ExecuteWhatRuns", "RestoreMissingCells"]
 
 #: Characters that one cell of a submission may print.
 PRINTED = 100_000
@@ -43,6 +46,19 @@ def _limit_output(limit: int) -> None:
 
     sys.stdout, sys.stderr = streams = Limited(sys.stdout), Limited(sys.stderr)
     get_ipython().events.register("pre_run_cell", lambda info: [setattr(s, "left", limit) for s in streams])  # noqa: F821
+
+
+class Collector(FileNameCollectorPlugin):
+    """Tells whose a collected notebook is; of what it leaves out it says why."""
+
+    def collect(self, submitted_file):
+        if not submitted_file.endswith(".ipynb"):
+            return None
+        try:
+            return read_name(submitted_file, self.parent.coursedir.assignment_id)
+        except ValueError as error:
+            self.log.warning(str(error))
+            return None
 
 
 class ExecuteWhatRuns(Execute):

@@ -350,9 +350,10 @@ def sparse_regression(n: int, dim: int, support: int, noise: float = 0.0, test: 
 
 def _linear(truth: Tensor, deviations: Tensor, noise: float) -> Callable[[Generator, int], tuple[Tensor, Tensor]]:
     """The law of y = x . truth + noise with independent Gaussian x."""
-    truth, deviations = truth.float(), deviations.float()
+    exact = {dtype: (truth.to(dtype), deviations.to(dtype)) for dtype in (torch.float32, torch.float64)}
 
     def law(generator: Generator, n: int) -> tuple[Tensor, Tensor]:
+        truth, deviations = exact[generator.dtype]
         x = generator.normal(n, len(truth)) * deviations
         y = x @ truth
         return x, (y + noise * generator.normal(n) if noise else y)[:, None]

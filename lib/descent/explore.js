@@ -18,7 +18,8 @@ var DescentExplorer = (() => {
   function node(tag, attributes = {}, ...children) {
     const element = SHAPES.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) element.setAttribute(name, "");
+      if (name === "style") element.style.cssText = value; // a content policy may forbid the attribute
+      else if (value === true) element.setAttribute(name, "");
       else if (value !== false && value != null) element.setAttribute(name, value);
     }
     element.append(...children.filter((child) => child != null));
@@ -29,8 +30,8 @@ var DescentExplorer = (() => {
   const last = (list) => list[list.length - 1];
   const superscript = (n) => String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)]);
 
-  /** A number for people: three digits, powers of ten written out, a true minus sign. */
-  function format(value, digits = 3) {
+  /** A number for people: three digits, or as many as tell it from 1, powers of ten written out, a true minus sign. */
+  function format(value, digits = digitsOf([value])) {
     if (typeof value !== "number") return String(value);
     if (Number.isNaN(value)) return "–";
     if (!Number.isFinite(value)) return value < 0 ? "−∞" : "∞";
@@ -47,6 +48,19 @@ var DescentExplorer = (() => {
     }
     return (value < 0 ? "−" : "") + text;
   }
+
+  /** Significant digits, 3 to 15, that tell these values apart, and those that are not 1 from 1; with `between`, values between neighbours too. */
+  function digitsOf(values, between = false) {
+    const numbers = values.filter(Number.isFinite), near = numbers.filter((v) => Math.abs(v - 1) > 1e-6 && Math.abs(v - 1) < 0.01);
+    let digits = 3;
+    const rounded = (v) => Number(v.toPrecision(digits)), all = new Set(numbers).size;
+    while (digits < 15 && (new Set(numbers.map(rounded)).size < all || near.some((v) => rounded(v) === 1))) digits++;
+    const close = (a, b) => Math.ceil(Math.log10(Math.max(Math.abs(a), Math.abs(b)) / Math.abs(b - a))) + 2;
+    return between ? clamp(Math.max(digits, ...numbers.slice(1).map((v, i) => close(numbers[i], v))), 3, 15) : digits;
+  }
+
+  /** A value of a dimension for people: told apart from the dimension's others. */
+  const told = (dim, value) => format(value, dim.values.includes(value) ? digitsOf(dim.values) : digitsOf(dim.values, true));
 
   /** Round numbers that cover low..high, about `count` of them. */
   function linearTicks(low, high, count) {
@@ -76,7 +90,7 @@ var DescentExplorer = (() => {
     const wide = ticks.some((t) => t !== 0 && (Math.abs(t) < 1e-3 || Math.abs(t) > 1e5));
     const power = (t) => (t === 1 || t === 10 ? String(t) : "10" + superscript(Math.round(Math.log10(t))));
     const pure = ticks.every((t) => t > 0 && Math.abs(Math.log10(t) - Math.round(Math.log10(t))) < 1e-9);
-    return ticks.map((t) => (wide && pure ? power(t) : format(t)));
+    return ticks.map((t) => (wide && pure ? power(t) : format(t, digitsOf(ticks))));
   }
 
   /** Maps domain to range; `.ticks(n)` fits. On a log axis what is not positive falls below the axis. */
@@ -112,14 +126,14 @@ var DescentExplorer = (() => {
     });
   }
 
-  /** The value at a position between, or a little beyond, grid values: geometric on a log dimension, three digits. */
+  /** The value at a position between, or a little beyond, grid values: geometric on a log dimension, three digits or as many as its neighbours need. */
   function valueAt(dim, position) {
     const i = clamp(Math.floor(position), 0, Math.max(dim.values.length - 2, 0)), t = position - i, [a, b] = [dim.values[i], dim.values[i + 1]];
     if (Number.isInteger(position) && position in dim.values) return dim.values[position];
     if (Math.abs(t) < 1e-6 || dim.kind === "choice") return a;
     const value = dim.log && a > 0 ? a * (b / a) ** t : a + (b - a) * t; // from zero there is no ratio
     const [low, high] = dim.range || [-Infinity, Infinity];
-    return clamp(dim.integer ? Math.round(value) : Number(value.toPrecision(3)), low, high);
+    return clamp(dim.integer ? Math.round(value) : Number(value.toPrecision(digitsOf([a, b], true))), low, high);
   }
 
   function positionOf(dim, value) {
@@ -215,8 +229,8 @@ var DescentExplorer = (() => {
       show(position) {
         if (Math.abs(Number(input.value) - position) > 0.0051) input.value = position;
         input.style.setProperty("--p", share(position));
-        const text = format(valueAt(dim, position)) + (dim.unit ? ` ${dim.unit}` : "");
-        value.textContent = format(valueAt(dim, position));
+        value.textContent = told(dim, valueAt(dim, position));
+        const text = value.textContent + (dim.unit ? ` ${dim.unit}` : "");
         input.setAttribute("aria-valuetext", text);
       },
     };
@@ -230,7 +244,7 @@ var DescentExplorer = (() => {
       input.addEventListener("change", () => changed(i));
       return input;
     });
-    const segments = inputs.map((input, i) => [input, node("label", { for: input.id }, format(dim.values[i]))]).flat();
+    const segments = inputs.map((input, i) => [input, node("label", { for: input.id }, told(dim, dim.values[i]))]).flat();
     return {
       element: node("fieldset", { class: "dx-control dx-choice" },
         node("legend", {}, dim.symbol ? node("span", { class: "dx-symbol" }, dim.symbol) : null, node("span", { class: "dx-name" }, dim.label)),
@@ -286,9 +300,10 @@ var DescentExplorer = (() => {
           node("line", { class: "dx-grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
           text(left - 9, y(tick) + 4, "dx-tick-label", words[k], { "text-anchor": "end" })));
         svg.append(node("line", { class: "dx-axis", x1: left, x2: width - right, y1: bottom, y2: bottom }));
-        for (const tick of x.ticks(narrow ? 4 : 7)) {
+        const along = x.ticks(narrow ? 4 : 7);
+        for (const tick of along) {
           svg.append(node("line", { class: "dx-axis", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 4 }));
-          if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick), { "text-anchor": x(tick) > width - 16 ? "end" : "middle" })); // whole at the edge of a phone
+          if (i === spec.panels.length - 1) svg.append(text(x(tick), bottom + 18, "dx-tick-label", format(tick, digitsOf(along)), { "text-anchor": x(tick) > width - 16 ? "end" : "middle" })); // whole at the edge of a phone
         }
         const style = `--c:var(--x-${panel.role})`, layer = node("g", { style }), pointed = node("g", { style });
         svg.append(layer, pointed);
@@ -450,8 +465,8 @@ var DescentExplorer = (() => {
       marker = node("rect", { class: "dx-marker", width: frame.w, height: frame.h, visibility: "hidden" });
       svg.append(node("g", {}, ...cells), layer, marker);
       const everyX = Math.ceil((columns * 46) / inner), everyY = Math.ceil((rowsN * 18) / height);
-      across.values.forEach((v, i) => i % everyX || svg.append(text(left + (i + 0.5) * frame.w, top + height + 17, "dx-tick-label", format(v), { "text-anchor": "middle" })));
-      down.values.forEach((v, i) => i % everyY || svg.append(text(left - 8, top + height - (i + 0.5) * frame.h + 4, "dx-tick-label", format(v), { "text-anchor": "end" })));
+      across.values.forEach((v, i) => i % everyX || svg.append(text(left + (i + 0.5) * frame.w, top + height + 17, "dx-tick-label", told(across, v), { "text-anchor": "middle" })));
+      down.values.forEach((v, i) => i % everyY || svg.append(text(left - 8, top + height - (i + 0.5) * frame.h + 4, "dx-tick-label", told(down, v), { "text-anchor": "end" })));
       svg.append(text(left + inner, total - 5, "dx-axis-title", axisTitle(across), { "text-anchor": "end" }),
         text(left, top - 8, "dx-axis-title", `↑ ${axisTitle(down)}`));
     }
@@ -497,7 +512,7 @@ var DescentExplorer = (() => {
     function readout() {
       if (!cell) return "point at a cell, or focus the map and use the arrow keys, to read it";
       const { own, value, dead } = values[cell.row * columns + cell.column];
-      const where = `${named(across)} = ${format(across.values[cell.column])}, ${named(down)} = ${format(down.values[cell.row])}`;
+      const where = `${named(across)} = ${told(across, across.values[cell.column])}, ${named(down)} = ${told(down, down.values[cell.row])}`;
       const lost = dead ? `; ${dead} of ${spec.seeds} seeds diverged` : "";
       return `${where}: ${Number.isFinite(value) ? `${panel.label} ${format(value)}${spread(own)}` : `no ${panel.label}`}${lost}`;
     }
@@ -531,13 +546,15 @@ var DescentExplorer = (() => {
   // ---- the figure -------------------------------------------------------------------------
 
   /** Builds the figure inside `figure`. `host.unpack()` gives the package, if there is one, and
-   * `host.withoutPackage(why)` starts again without it; a kernel gives live, select, train, slots. */
+   * `host.withoutPackage({notice, at})` starts again without it, at the setting `at`; a kernel gives live, select, train, slots. */
   function mount(figure, spec, grid, host = {}) {
-    const id = `dx${++mounted}`;
+    const id = `dx${++mounted}`, unfollow = DescentTone.follow(figure);
     const pack = { arrays: spec.arrays, grid };
     const trained = []; // runs the reader asked for: {setting, pack}
-    const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.start]));
-    const page = spec.page && host.unpack && DescentTraining.available() ? spec.page : null;
+    const position = Object.fromEntries(spec.dims.map((dim) => [dim.name, host.at ? positionOf(dim, host.at[dim.name]) : dim.start]));
+    const lacking = spec.page && host.unpack ? DescentTraining.missing() : "";
+    const page = spec.page && host.unpack && !lacking ? spec.page : null;
+    const notice = host.notice || (lacking ? `This page cannot train here (the browser has no ${lacking}).` : "");
     const trainer = page && DescentTraining.makeTrainer(host.unpack, () => redraw(), trainingFailed);
     let theoryHere = null, status = { state: "idle" }, clock = null, width = 0, drawn = null, seed = page && page.seeds[0];
     let kept = []; // runs to compare with: {letter, at, cls, setting, seeds, words}
@@ -556,7 +573,7 @@ var DescentExplorer = (() => {
     }));
 
     const setting = () => Object.fromEntries(spec.dims.map((dim) => [dim.name, valueAt(dim, position[dim.name])]));
-    const words = (values) => spec.dims.filter((dim) => dim.name in values).map((dim) => `${named(dim)} = ${format(values[dim.name])}`).join(", ");
+    const words = (values) => spec.dims.filter((dim) => dim.name in values).map((dim) => `${named(dim)} = ${told(dim, values[dim.name])}`).join(", ");
     const place = () => words(setting());
     const same = (a, b) => Object.keys(a).every((name) => a[name] === b[name]);
     const seeds = () => (seed === page.seeds[0] ? page.seeds : page.seeds.map((_, i) => seed + i));
@@ -579,14 +596,23 @@ var DescentExplorer = (() => {
 
     function trainingFailed(text, fatal) {
       if (fatal) {
-        destroy();
-        host.withoutPackage(`This page cannot train here (${text}).`);
+        queueMicrotask(() => { // what asked for the training draws first
+          const { dim } = (figure.getRootNode().activeElement || {}).dataset || {};
+          destroy();
+          host.withoutPackage({ notice: `This page cannot train here (${text}).`, at: nearest() });
+          const again = [...figure.querySelectorAll("[data-dim]")].find((input) => input.dataset.dim === dim && (input.type !== "radio" || input.checked));
+          if (again) again.focus({ preventScroll: true });
+        });
         return;
       }
       message.className = "dx-status dx-error";
       message.textContent = text;
       mark.replaceChildren();
+      report(["not trained"]);
     }
+
+    /** The setting of the grid that is nearest to the sliders. */
+    const nearest = () => Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.values[clamp(Math.round(position[dim.name]), 0, dim.values.length - 1)]]));
 
     /** The run to draw: the one at the setting, else the nearest one that was trained. */
     function resolve() {
@@ -604,10 +630,9 @@ var DescentExplorer = (() => {
       if (trainer) trainer.cancel();
       const own = trained.find((run) => same(run.setting, now));
       if (onGrid || own) return { at: { pack: own && !onGrid ? own.pack : pack, index }, exact: true };
-      const nearest = Object.fromEntries(spec.dims.map((dim) => [dim.name, dim.values[index[dim.name]]]));
       const away = (values) => spec.dims.reduce((sum, dim) => sum + (dim.name in values ? (dim.kind === "choice" ? (values[dim.name] === now[dim.name] ? 0 : 1e3)
         : (positionOf(dim, values[dim.name]) - position[dim.name]) ** 2) : 0), 0);
-      const closest = trained.reduce((best, run) => (away(run.setting) < away(best.setting) ? run : best), { setting: nearest, pack });
+      const closest = trained.reduce((best, run) => (away(run.setting) < away(best.setting) ? run : best), { setting: nearest(), pack });
       return { at: { pack: closest.pack, index }, exact: false, nearest: closest.setting };
     }
 
@@ -734,7 +759,7 @@ var DescentExplorer = (() => {
       const began = Date.now();
       const say = () => { message.textContent = `training ${words(status.setting)} … ${Math.round((Date.now() - began) / 1000)} s`; };
       message.className = `dx-status dx-${status.state}`;
-      message.textContent = status.state === "error" ? status.message : "";
+      message.textContent = status.state === "error" ? status.message : notice;
       if (status.state === "training") { say(); clock = setInterval(say, 1000); }
       if (button) button.textContent = status.state === "training" ? "Training…" : "Train here";
       redraw();
@@ -775,10 +800,11 @@ var DescentExplorer = (() => {
       idle(trainer.start);
     }, { rootMargin: "200px" });
     if (near) near.observe(figure);
-    if (host.notice) message.textContent = host.notice;
+    message.textContent = notice;
 
     function destroy() {
       observer.disconnect();
+      unfollow();
       clearInterval(clock);
       if (!page) return;
       near.disconnect();
@@ -824,7 +850,7 @@ var DescentExplorer = (() => {
     const content = figure.dataset.package, number = 1 + [...document.querySelectorAll("figure.descent-explorer")].indexOf(figure);
     const make = (host) => { figure.descentExplorer = mount(figure, JSON.parse(figure.dataset.spec), grid, host); };
     const grid = decode(figure.dataset.grid);
-    make(content ? { unpack: () => JSON.parse(content), number, withoutPackage: (notice) => make({ notice }) } : {});
+    make(content ? { unpack: () => JSON.parse(content), number, withoutPackage: make } : {});
     for (const name of ["data-grid", "data-package"]) figure.removeAttribute(name); // no need to keep the text
     return figure.descentExplorer;
   }
@@ -860,9 +886,9 @@ var DescentExplorer = (() => {
         select(values) { model.set("selection", values); model.save_changes(); },
         train(values) { model.send({ type: "train", setting: values }); },
       };
-      const make = (more) => { chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), { ...host, ...more }); };
+      const make = (more) => { chart = mount(figure, model.get("_spec"), floats(model.get("_grid")), { ...host, ...more }); chart.addRuns(model.get("_runs").map(packed)); };
       const trains = Object.keys(model.get("_package") || {}).length > 0;
-      make(trains ? { unpack: () => model.get("_package"), withoutPackage: (notice) => make({ notice }) } : {});
+      make(trains ? { unpack: () => model.get("_package"), withoutPackage: make } : {});
       const listeners = {
         selection: () => chart.select(model.get("selection")),
         _runs: () => chart.addRuns(model.get("_runs").map(packed)),
@@ -877,6 +903,6 @@ var DescentExplorer = (() => {
     },
   };
 
-  const internals = { interpolate, format, linearTicks, logTicks, makeScale, tickLabels, linePath, medianCurve, valueAt, positionOf, slice, decode };
+  const internals = { interpolate, format, told, linearTicks, logTicks, makeScale, tickLabels, linePath, medianCurve, valueAt, positionOf, slice, decode };
   return { mount, mountStatic, start, widget, internals };
 })();

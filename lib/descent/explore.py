@@ -38,18 +38,14 @@ MAX_POINTS = 400
 MAX_TABLE = 30_000
 
 _HERE = Path(__file__).parent
-_CORE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("training.js", "explore.js"))
+_CORE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("tone.js", "training.js", "explore.js"))
 
 
 def _style() -> str:
     """The style sheet; the palette's values stand in where the page defines no `--d-<role>`."""
 
-    def block(selector: str, index: int) -> str:
-        roles = (f"--x-{role}: var(--d-{role}, {pair[index]});" for role, pair in quantities.COLORS.items())
-        return selector + " { " + " ".join(roles) + " }\n"
-
-    dark = 'html[data-theme="dark"] .descent-explorer, body[data-jp-theme-light="false"] .descent-explorer'
-    return block(".descent-explorer", 0) + block(dark, 1) + (_HERE / "explore.css").read_text(encoding="utf-8")
+    roles = " ".join(f"--x-{role}: var(--d-{role}, {light});" for role, (light, _) in quantities.COLORS.items())
+    return f"{quantities.css()}.descent-explorer {{ {roles} }}\n" + (_HERE / "explore.css").read_text(encoding="utf-8")
 
 
 def static_assets() -> dict[str, str]:
@@ -288,6 +284,7 @@ class Explorer(anywidget.AnyWidget):
 
         Raises:
             RuntimeError: the figure has no recipe to train with.
+            ValueError: its Dataset has other values than its recipe gives (`descent.sweep.recipe`).
             Whatever training raises; the figure shows it as well.
         """
         if not self._live:
@@ -374,7 +371,8 @@ def explore(
         limits: `{variable: (low, high)}` where the grid's own range is not wanted.
         start: `{dimension: value}` to begin with; default: the middle of each, the last step.
         train: `train(ds, **setting) -> Dataset` for values off the grid; default `descent.retrain`,
-            if `ds` has a recipe.
+            if `ds` has a recipe. A `ds` that was joined to others or calculated with has none of its own:
+            `train` then trains with the Datasets that it was made of.
 
         browser: whether the page trains settings off the grid itself, with what `descent.browser`
             compiles of `ds`'s sweep. None: if that is possible. True: an error says why it is not.
@@ -384,7 +382,7 @@ def explore(
     anywhere, training amplifies rounding, the notebook would draw another curve, and the page says "this run".
     Elsewhere the two curves agree to 1e-4.
 
-    Curves of more than `MAX_POINTS` points keep every k-th, and the figure says so. Axes are
+    Curves of more than `MAX_POINTS` points keep every k-th and the last, and the figure says so. Axes are
     the same at all positions of the sliders; values beyond them are cut off.
 
     Raises:
@@ -441,10 +439,11 @@ def explore(
     plan.theory = _theory_lines(theory or {}, variables if kind == "curves" else [y])
     note = ""
     if kind == "curves" and ds.sizes[x] > MAX_POINTS:
-        every = math.ceil(ds.sizes[x] / MAX_POINTS)
-        full, ds = ds, ds.isel({x: slice(None, None, every)})
+        last = ds.sizes[x] - 1  # always drawn: the figure reads "final" values off it
+        every = math.ceil(last / (MAX_POINTS - 1))
+        ds = ds.isel({x: sorted({*range(0, last, every), last})})
         plan.keep = ds[x].values if x == "step" else None
-        note = f"Drawn: one in {every} of the {full.sizes[x]} recorded points."
+        note = f"Drawn: one in {every} of the {last + 1} recorded points" + (", and the last." if last % every else ".")
 
     fine = kind == "curves" and x == "step"
     spec = {
@@ -506,7 +505,7 @@ def _compile(ds: xr.Dataset, plan: _Plan) -> Package:
     """
     from . import browser
     from .browser import Unsupported
-    from .sweep import _recipes
+    from .sweep import _recipes, recipe
 
     if plan.kind != "curves" or plan.axes != ["step"]:
         raise Unsupported("another figure than curves over steps")
@@ -515,7 +514,7 @@ def _compile(ds: xr.Dataset, plan: _Plan) -> Package:
     if "seed" not in ds.coords:
         raise Unsupported("a Dataset without its seeds")
     task, arguments = _recipes[ds.attrs["recipe_id"]]
-    key = ds.attrs["recipe_id"], tuple(np.atleast_1d(ds.seed.values).tolist())
+    key = ds.attrs["recipe_id"], tuple(_seeds(ds))
     if key not in _packages:
         try:
             _packages[key] = browser.compile(task, arguments | {"seed": list(key[1])})
@@ -524,6 +523,10 @@ def _compile(ds: xr.Dataset, plan: _Plan) -> Package:
     if isinstance(_packages[key], Unsupported):
         raise _packages[key]
     _compare(ds, plan, _packages[key])
+    try:
+        recipe(ds)
+    except ValueError as error:
+        raise Unsupported("a Dataset with other values than those of its recipe") from error
     return _packages[key]
 
 
@@ -551,7 +554,7 @@ def _compare(ds: xr.Dataset, plan: _Plan, package: Package) -> None:
     if not set(steps) <= set(d["record_steps"]):
         raise Unsupported("steps at which the sweep did not record")
     first = ds.isel({str(dim): 0 for dim in ds.dims if dim in d["hyperparameters"]})
-    setting = {name: first[name].item() for name in d["hyperparameters"]} | {"seeds": np.atleast_1d(ds.seed.values).tolist()}
+    setting = {name: first[name].item() for name in d["hyperparameters"]} | {"seeds": _seeds(ds)}
     few = [t for t in d["record_steps"] if t <= steps[:2][-1]]
     run = replace(package, description=d | {"steps": few[-1], "record_steps": few}).run(setting)
     for name in plan.variables:
@@ -561,6 +564,11 @@ def _compare(ds: xr.Dataset, plan: _Plan, package: Package) -> None:
             raise Unsupported(f"{name}: its values are not those that the sweep recorded")
 
 
+def _seeds(ds: xr.Dataset) -> list[int]:
+    """The seeds, which a file may hold as real numbers: netCDF 3 has no whole ones so large."""
+    return np.atleast_1d(ds.seed.values).astype(np.int64).tolist()
+
+
 def _listed(value, values: list) -> bool:
     return any(value == each or isinstance(each, Mapping) and value == each["name"] for each in values)
 
@@ -568,7 +576,7 @@ def _listed(value, values: list) -> bool:
 def _page(ds: xr.Dataset, plan: _Plan, description: dict) -> dict:
     """What the page has to add to the sliders' values: the seeds, and what has been chosen with `ds.sel`."""
     fixed = {name: plan.fixed[name] for name in description["hyperparameters"] if name not in plan.sliders}
-    chosen = np.atleast_1d(ds.seed.values).tolist()
+    chosen = _seeds(ds)
     return {"seeds": chosen, "fixed": fixed, "last_seed": description["seed"]["max"] - len(chosen) + 1}
 
 

@@ -28,13 +28,13 @@ def step_units(width: int, slope: float, teacher: tuple[float, ...]) -> Task:
 
     The inputs are uniform in [-2, 2]; train it with sampling="fresh". Its particles w_i live on a line.
     """
-    goal = torch.tensor(teacher, dtype=torch.float32)[:, None]
+    goal = {dtype: torch.tensor(teacher, dtype=dtype)[:, None] for dtype in (torch.float32, torch.float64)}
 
     def law(generator, n):
         return 4 * generator.uniform(n, 1) - 2, torch.zeros(n, dtype=torch.int64)
 
     def loss(w, x):
-        wanted = torch.tanh(slope * (x - goal.to(x))).mean(-2)
+        wanted = torch.tanh(slope * (x - goal[x.dtype].to(x))).mean(-2)
         return (torch.tanh(slope * (x - w)).mean(-2) - wanted).square() / 2
 
     grid = torch.linspace(-2, 2, 128)[:, None]

@@ -64,8 +64,9 @@ def _widths(widths: tuple[int, ...], at_least: int = 2) -> tuple[int, ...]:
 
 
 def _scaled(noise: Tensor, scale: float | Tensor) -> Tensor:
-    """`noise` (*shape) times `scale` (*net), of shape (*net, *shape)."""
-    scale = torch.as_tensor(scale, dtype=noise.dtype)
+    """`noise` (*shape) times `scale` (*net), of shape (*net, *shape), as exact as the more exact of the two."""
+    kind = torch.promote_types(noise.dtype, scale.dtype) if isinstance(scale, Tensor) else noise.dtype
+    noise, scale = noise.to(kind), torch.as_tensor(scale, dtype=kind)
     return scale.reshape(scale.shape + (1,) * noise.ndim) * noise
 
 
@@ -234,9 +235,8 @@ def ScalarNetwork(depth: int, imbalance: float = 0.8, noise: float = 0.05) -> Fu
     The logarithms of the initial weights are evenly spaced from -imbalance to imbalance, plus
     normal numbers of standard deviation `noise`.
     """
-    spread = torch.linspace(-imbalance, imbalance, depth)
-
     def start(g: Generator) -> Tensor:
+        spread = torch.linspace(-imbalance, imbalance, depth, dtype=g.dtype)
         return (spread + noise * g.normal(depth)).exp()
 
     return Function(lambda w, x: (w.prod(-2) - 1).square() / 2, dim=depth, features=1, start=start)

@@ -23,7 +23,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -37,7 +37,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
 
-from descent.quantities import COLORS, css, describe
+from descent.quantities import COLORS, css_line, describe, digits
 
 __all__ = ["Figure", "canvas", "color", "comparison", "curves", "heatmap", "images", "panel", "prose", "scatter"]
 
@@ -197,9 +197,10 @@ class Figure:
 
 # Zero specificity (:where), so that a page's own style sheet wins wherever it says something.
 _FIGURE_CSS = (
-    ":where(figure.descent-figure){margin:1.4rem 0;color:var(--d-ink)}"
+    ":where(figure.descent-figure){margin:1.4rem 0;color:var(--d-ink);background:var(--d-paper);box-shadow:0 0 0 .4rem var(--d-paper)}"  # readable on whatever a host paints
     ":where(.descent-figure svg){display:block;height:auto;font-family:inherit;font-variant-numeric:lining-nums}"
     ":where(.descent-figure svg text){paint-order:stroke;stroke:var(--d-paper);stroke-width:3px;stroke-linejoin:round}"
+    "@media(forced-colors:active){.descent-figure{forced-color-adjust:none}}"  # its roles are the reader's colours then, and its hues stay
     ".descent-figure .d-narrow{display:none}"
     "@media(max-width:540px){.descent-figure .d-wide{display:none}.descent-figure .d-narrow{display:block}}"
     ":where(.descent-figure .d-row){display:flex;flex-wrap:wrap;gap:1rem 1.5rem}"
@@ -210,8 +211,7 @@ _FIGURE_CSS = (
 
 
 def _page(bodies: Sequence[str], caption: str) -> str:
-    palette = re.sub(r"\s*\n\s*", "", css())  # a notebook elsewhere than on the site has no other
-    style = f"<style>{palette}{_FIGURE_CSS}</style>"
+    style = f"<style>{css_line()}{_FIGURE_CSS}</style>"
     return f'<figure class="descent-figure">{style}{"".join(bodies)}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
 
 
@@ -386,17 +386,18 @@ def _axis(array: xr.DataArray) -> str:
     return " ".join(filter(None, [label, symbol, unit and f"({unit})"]))
 
 
-def number(value: Any) -> str:
-    """A number as a label: three digits at most, powers of ten as such."""
+def number(value: Any, among: Iterable[Any] = ()) -> str:
+    """A number as a label: three digits, or as many as tell it from 1 and `among` others from each other; powers of ten as such."""
     if isinstance(value, str | np.str_):
         return str(value)
     value = float(value)
+    count = digits([value, *among])
     if value and not 1e-3 <= abs(value) < 1e5:
-        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa, exponent = f"{value:.{count - 1}e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".")
         power = "10" + str(int(exponent)).translate(_SUPERSCRIPT)
         return {"1": power, "-1": f"−{power}"}.get(mantissa, f"{mantissa}·{power}").replace("-", "−")
-    short = value if value.is_integer() else float(f"{value:.3g}")
+    short = value if value.is_integer() else float(f"{value:.{count}g}")
     return np.format_float_positional(short, trim="-").replace("-", "−")
 
 
@@ -416,11 +417,11 @@ def _scale(axis: Any, values: np.ndarray, scale: str | None, usual: str) -> None
         axis._set_axes_scale("log")
         few = finite.max() / finite.min() < 50
         axis.set_major_locator(ticker.LogLocator(10, (1, 2, 5) if few else (1,), numticks=8))
-        axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: number(v)))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: number(v, axis.get_majorticklocs())))
         axis.set_minor_formatter(ticker.NullFormatter())
     else:
         axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: number(v)))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: number(v, axis.get_majorticklocs())))
 
 
 def _title_axes(axes: Axes, x: str, y: str) -> None:
@@ -628,7 +629,8 @@ def _groups(data: Any, x: str, hue: str | None, y: Sequence[str] | None, seed: s
     symbol, unit = _words(array[hue])[1:]
     groups = []
     for value in array[hue].values:
-        text = f"{symbol} = {number(value)}" if symbol and not isinstance(value, str) else number(value)
+        text = number(value, [] if array[hue].dtype.kind not in "iuf" else array[hue].values)
+        text = f"{symbol} = {text}" if symbol and not isinstance(value, str) else text
         groups.append(_Group(value.item() if hasattr(value, "item") else value, array.sel({hue: value}), role, text))
     return groups
 
@@ -820,7 +822,8 @@ def scatter(
             if hue is not None and seen.size:
                 symbol = _words(y[hue])[1]
                 last = seen[np.argmax(px[seen])]
-                text = f"{symbol} = {number(value)}" if symbol and not isinstance(value, str) else number(value)
+                text = number(value, [] if y[hue].dtype.kind not in "iuf" else y[hue].values)
+                text = f"{symbol} = {text}" if symbol and not isinstance(value, str) else text
                 ends.append((px[last], py[last], text, tint.text))
         grid = _between(xs, axes.get_xscale() == "log")
         dashed = {"color": COLORS["theory"][0], "linestyle": (0, (5, 3)), "linewidth": 1.3, "zorder": 1.5}

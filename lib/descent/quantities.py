@@ -10,6 +10,8 @@ dark one until each has a contrast of at least 4.5 : 1 with the page behind it.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -150,16 +152,68 @@ def describe(name: str) -> Quantity:
     return known or Quantity(name.replace("_", " "))
 
 
-def css() -> str:
-    """The palette as CSS custom properties `--d-<role>`, light and dark.
+def digits(values: Iterable[float], least: int = 3) -> int:
+    """Significant digits, `least` to 15, that tell values apart, and those that are not 1 from 1: a momentum of 0.9995 is not 1.
 
-    The dark values apply under `html[data-theme="dark"]` (the site) and
-    `body[data-jp-theme-light="false"]` (JupyterLab).
+    Values that differ from 1 by rounding alone, by less than 10^-6, need not be told from it.
     """
+    values = {float(v) for v in values}
+    near = {v for v in values if 1e-6 < abs(v - 1) < 0.01}
+    for count in range(least, 15):
+        rounded = {v: float(f"{v:.{count}g}") for v in values}
+        if len(set(rounded.values())) == len(values) and all(rounded[v] != 1 for v in near):
+            return count
+    return 15
 
-    def block(selector: str, index: int) -> str:
-        lines = (f"  --d-{role}: {pair[index]};" for role, pair in COLORS.items())
-        return selector + " {\n" + "\n".join(lines) + "\n}\n"
 
-    dark = 'html[data-theme="dark"], body[data-jp-theme-light="false"]'
-    return block(":root", 0) + block(dark, 1)
+#: How hosts say that they are light or dark; what a page paints is asked first where a script can (tone.js).
+_LIGHT = ('html[data-theme="light"]', 'body[data-jp-theme-light="true"]')
+_DARK = (
+    'html[data-theme="dark"]', 'body[data-jp-theme-light="false"]', 'html[theme="dark"]', "body.vscode-dark",
+    "body.vscode-high-contrast:not(.vscode-high-contrast-light)",
+)  # fmt: skip
+_TONE = '[data-descent-tone="{}"]'
+
+#: What a role is under forced colours, where the reader has chosen the page's. The hues of curves stay.
+_SYSTEM = {"ink": "CanvasText", "muted": "CanvasText", "theory": "CanvasText", "threshold": "CanvasText", "rule": "CanvasText",
+           "panel": "Canvas", "paper": "Canvas", "accent": "Highlight"}  # fmt: skip
+
+
+def css(*roles: str) -> str:
+    """The palette as CSS custom properties `--d-<role>`, light and dark; of some roles, or of all.
+
+    Dark or light is, in this order: what tone.js has found that the page paints behind the figure, what the host says
+    (the site, Jupyter, Colab, VS Code), and otherwise what becomes the page's text: light text stands on a dark page.
+    Under forced colours the roles that are no data are the reader's own.
+    """
+    chosen = {role: COLORS[role] for role in roles or COLORS}
+
+    def block(selectors: Iterable[str], values: Mapping[str, str]) -> str:
+        return ", ".join(selectors) + " {\n" + "".join(f"  --d-{role}: {value};\n" for role, value in values.items()) + "}\n"
+
+    light, dark = ({role: pair[i] for role, pair in chosen.items()} for i in (0, 1))
+    root, tones = (":root", ":host"), [_TONE.format(tone) for tone in ("light", "dark")]
+    every = [*root, *_LIGHT, *_DARK, *tones]
+    text = "clamp(0, (0.3*r + 0.59*g + 0.11*b - 127)*99, 255)"  # black where the text is dark, white where it is light
+    derived = {"text": f"rgb(from currentColor {text} {text} {text})"} | {role: _between(*pair) for role, pair in chosen.items()}
+    system = {role: value for role, value in _SYSTEM.items() if role in chosen}
+    return (
+        block(root, light)
+        + f"@supports (color: rgb(from red r g b)) {{\n{block(root, derived)}}}\n"
+        + block([*_LIGHT, tones[0]], light)
+        + block([*_DARK, tones[1]], dark)
+        + f"@media (forced-colors: active) {{\n{block(every, light | system)}}}\n"
+        + f"@media (forced-colors: active) and (prefers-color-scheme: dark) {{\n{block(every, dark | system)}}}\n"
+    )
+
+
+def css_line(*roles: str) -> str:
+    """`css` on one line, for the `<style>` that an output carries: a notebook elsewhere than on the site has no other."""
+    return re.sub(r"\s*\n\s*", "", css(*roles))
+
+
+def _between(light: str, dark: str) -> str:
+    """The first colour where --d-text is black, the second where it is white."""
+    pairs = [(int(light[i : i + 2], 16), int(dark[i : i + 2], 16)) for i in (1, 3, 5)]
+    parts = " ".join(f"calc({a} + {c}*{(b - a) / 255:.4f})" for c, (a, b) in zip("rgb", pairs))
+    return f"rgb(from var(--d-text) {parts})"

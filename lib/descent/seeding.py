@@ -193,10 +193,12 @@ class Generator:
     Attributes:
         key: of its seed and stream.
         draws: how many draws there have been: the number of the next one.
+        dtype: of its uniform and normal numbers, which are float32's in any case: what is
+            calculated from them is calculated in this.
     """
 
-    def __init__(self, key: Key, draws: int | Tensor = 0) -> None:
-        self.key, self.draws = key, draws
+    def __init__(self, key: Key, draws: int | Tensor = 0, dtype: torch.dtype = torch.float32) -> None:
+        self.key, self.draws, self.dtype = key, draws, dtype
 
     def _next(self) -> int | Tensor:
         number, self.draws = self.draws, self.draws + 1
@@ -207,12 +209,12 @@ class Generator:
         return bits(self.key, self._next(), n)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), float32."""
-        return uniforms(self.key, self._next(), math.prod(shape)).reshape(shape)
+        """Uniform numbers in [0, 1)."""
+        return uniforms(self.key, self._next(), math.prod(shape)).reshape(shape).to(self.dtype)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, float32."""
-        return normals(self.key, self._next(), math.prod(shape)).reshape(shape)
+        """Standard normal numbers."""
+        return normals(self.key, self._next(), math.prod(shape)).reshape(shape).to(self.dtype)
 
     def integers(self, below: int, *shape: int) -> Tensor:
         """Whole numbers from 0 to below - 1, int64."""

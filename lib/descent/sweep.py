@@ -153,17 +153,21 @@ def sweep(
             is allowed. Nothing has been trained then.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("task", "hyperparameters", "cache", "client")} | hyperparameters
+    arguments = {name: _plain(value) for name, value in arguments.items()}
     plan = _plan(task, arguments)
     if client is not None:
         cluster.check(client)
     key = result_cache.digest(_jobs, _worker, _train, _dataset, task, plan.recipe_key)
-    _recipes[key] = (task, arguments)
-    stored = result_cache.load(key) if cache else None
-    if stored is not None:
-        return stored
-    dataset = _run(plan, key, client)
-    if cache and not dataset.attrs["interrupted"]:
-        result_cache.save(key, dataset)
+    dataset = result_cache.load(key) if cache else None
+    if dataset is None:
+        dataset = _run(plan, key, client)
+        if cache and not dataset.attrs["interrupted"]:
+            result_cache.save(key, dataset)
+    _recipes[key] = task, arguments
+    _recorded[key] = dataset.assign({name: _marked(array) for name, array in dataset.data_vars.items()})
+    for coordinate in dataset.coords.values():  # netCDF 3, which xarray writes with SciPy, has integers up to 2^31 - 1
+        if coordinate.dtype.kind == "i" and (coordinate > np.iinfo(np.int32).max).any():
+            coordinate.encoding["dtype"] = "float64"
     return dataset
 
 
@@ -177,15 +181,13 @@ def retrain(dataset: xr.Dataset, *, client: Client | None = None, **setting: Any
 
     Raises:
         LookupError: the recipe is not in this process (the Dataset was loaded from a file).
-        ValueError: a swept hyperparameter is missing, or one is not a hyperparameter of the Dataset.
+        ValueError: a swept hyperparameter is missing, or one is not a hyperparameter of the Dataset; or the Dataset
+            was joined to another or calculated with, so that its values are not those of its recipe.
     """
-    key = dataset.attrs.get("recipe_id")
-    if key not in _recipes:
-        raise LookupError("this Dataset was not made by sweep() in this process; run its sweep again first")
-    task, arguments = _recipes[key]
+    task, arguments = recipe(dataset)
     swept = [name for name, value in arguments.items() if _several(value) and name not in ("seed", "record", "record_every")]
     # a hyperparameter already chosen with dataset.sel(...) keeps its choice
-    setting = {name: dataset[name].item() for name in swept if dataset[name].ndim == 0} | setting
+    setting = {name: dataset[name].item() for name in swept if name in dataset.coords and dataset[name].ndim == 0} | setting
     if set(setting) != set(swept):
         raise ValueError(f"retrain needs one value for each of {swept}; got {sorted(setting)}")
     named = {"optimizer": {}, "schedule": {}}
@@ -198,6 +200,62 @@ def retrain(dataset: xr.Dataset, *, client: Client | None = None, **setting: Any
 
 #: recipe id -> (task, arguments), for `retrain`
 _recipes: dict[str, tuple[Task, dict[str, Any]]] = {}
+#: recipe id -> the Dataset with `_marks` in the place of its values
+_recorded: dict[str, xr.Dataset] = {}
+
+
+def recipe(dataset: xr.Dataset) -> tuple[Task, dict[str, Any]]:
+    """The task and the arguments of the sweep that made `dataset`, which may have been cut since.
+
+    xarray hands attributes on, the recipe among them, when Datasets are joined or calculated with. So everything here that
+    the sweep recorded, found by its coordinates, must still have the values that it recorded.
+
+    Raises:
+        LookupError: the recipe is not in this process.
+        ValueError: the Dataset has values, coordinates or dimensions that its recipe does not give.
+    """
+    key = dataset.attrs.get("recipe_id")
+    if key not in _recorded:
+        raise LookupError("this Dataset was not made by sweep() in this process; run its sweep again first")
+    whole, wrong = _recorded[key], ""
+    for name in [name for name in whole.coords if name in dataset.coords]:
+        known = whole[name].values.reshape(-1).tolist()
+        if others := [value for value in dataset[name].values.reshape(-1).tolist() if value not in known]:
+            wrong = f"{name} = {others[0]!r}, which its recipe does not have"
+    for name in [name for name in whole.data_vars if name in dataset.data_vars]:
+        if not wrong and not _among(dataset[name], whole[name]):
+            wrong = f"values of {name!r} that its sweep did not record"
+    if wrong:
+        raise ValueError(f"this Dataset has {wrong}: it was joined to another or calculated with since; "
+                         "give what sweep() returned, or a part of it")  # fmt: skip
+    return _recipes[key]
+
+
+def _marks(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Sixteen bits of each number, float32 or float64, that a change of it changes, but for one in 65 536."""
+    numbers = values.astype(dtype) + dtype.type(0)  # one zero
+    numbers[np.isnan(numbers)] = np.nan  # and one NaN
+    word = np.dtype(f"u{dtype.itemsize}").type
+    odd = word(0x9E3779B97F4A7C15 >> 64 - 8 * dtype.itemsize | 1)
+    return (numbers.view(word) * odd >> word(8 * dtype.itemsize - 16)).astype(np.uint16)
+
+
+def _marked(array: xr.DataArray) -> xr.DataArray:
+    return array.copy(data=_marks(array.values, array.dtype)).assign_attrs(dtype=array.dtype)
+
+
+def _among(array: xr.DataArray, whole: xr.DataArray) -> bool:
+    """Whether an array is a part of the one that these are the marks of: what its coordinates say, or, along dimensions
+    without them, any part."""
+    if array.dtype.kind not in "iuf" or not set(array.dims) <= set(whole.dims):
+        return False
+    labelled = [dim for dim in whole.dims if dim in whole.coords and dim in array.coords]
+    whole = whole.sel({dim: array[dim].values for dim in labelled})
+    rest = [dim for dim in whole.dims if dim in labelled]
+    marked = array.copy(data=_marks(array.values, whole.attrs["dtype"]))
+    there, here = (a.transpose(..., *rest).values.reshape(-1, math.prod(whole.sizes[dim] for dim in rest)) for a in (whole, marked))
+    columns = {column.tobytes() for column in there}
+    return all(column.tobytes() in columns for column in here)
 
 
 # -- from arguments to a plan ------------------------------------------------------------
@@ -251,18 +309,28 @@ class Plan:
 
 def _several(value: Any) -> bool:
     """Whether an argument is a list of values, and so becomes a dimension."""
-    return isinstance(value, list | tuple | np.ndarray | range | Tensor)
+    return isinstance(value, list | tuple | range)
 
 
 def _listed(value: Any) -> list:
     return list(value) if _several(value) else [value]
 
 
+def _plain(value: Any) -> Any:
+    """An argument with Python's own numbers and lists in the place of those of NumPy, PyTorch and xarray.
+
+    They are written into the recipe, which is stored as JSON, and decide the result's fingerprint.
+    """
+    value = value.values if isinstance(value, xr.DataArray) else value
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else value
+    return [_plain(v) for v in value] if _several(value) else value
+
+
 def _plan(task: Task, arguments: Mapping[str, Any]) -> Plan:
     """Check every argument and lay out the grid. Raises before anything is trained."""
     if not isinstance(task, Task):
         raise TypeError(f"sweep trains a Task, not {type(task).__name__}: Task(model, data, loss)")
-    a = dict(arguments)
+    a = {name: _plain(value) for name, value in arguments.items()}
     steps, sampling, autograd, dtype = a.pop("steps"), a.pop("sampling"), a.pop("autograd"), a.pop("dtype")
     probes = _probes(task, a.pop("record"))
     record_steps = _record_steps(a.pop("record_every"), steps)
@@ -345,13 +413,11 @@ def _checked(name: str, values: list, examples: int) -> list:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim == 0
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _probes(task: Task, record: Any) -> list[Probe]:
@@ -452,19 +518,19 @@ def _saved_bytes(task: Task, examples: int) -> float:
 # -- training ----------------------------------------------------------------------------
 
 
-def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray) -> Tensor:
-    """Initial parameters (K, P) of networks with these seeds and init scales."""
+def _initial(task: Task, seeds: Sequence[int], scales: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Initial parameters (K, P) of networks with these seeds and init scales, calculated in `dtype`."""
     # one row of init scales per seed, so that each seed draws once, for all of its networks
     places = defaultdict(count)
     column = [next(places[seed]) for seed in seeds]
     rows = {seed: i for i, seed in enumerate(places)}
     row = [rows[seed] for seed in seeds]
-    table = torch.ones(len(rows), max(column) + 1)
-    table[row, column] = torch.tensor(scales, dtype=torch.float32)
+    table = torch.ones(len(rows), max(column) + 1, dtype=dtype)
+    table[row, column] = torch.tensor(scales, dtype=dtype)
 
     def drawn(seed: int | Tensor, scale: Tensor) -> Tensor:
-        generator = seeding.Generator(seeding.key(seed, "init"))
-        return task.flatten(task.model.init(generator, scale), 1).float()
+        generator = seeding.Generator(seeding.key(seed, "init"), dtype=dtype)
+        return task.flatten(task.model.init(generator, scale), 1).to(dtype)
 
     together = seeding.AT_ONCE // task.parameters
     if together > 1 and len(rows) > FEW_SEEDS:
@@ -488,10 +554,10 @@ def _epochs(seeds: Sequence[int], n: int, size: int, sampling: str, steps: int) 
         yield from torch.cat(parts, 1)[..., : words - words % size].unflatten(2, (-1, size)).movedim(2, 1)
 
 
-def _drawn(task: Task, seeds: Sequence[int], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _drawn(task: Task, seeds: Sequence[int], size: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
     """New examples of one step after another, without end: x (S, *features, size) and y, one row per seed."""
     together = max(1, seeding.AT_ONCE // (len(seeds) * size * math.prod(task.model.input_shape)))
-    for_seeds = torch.func.vmap(lambda seed, step: task.fresh(seed, step, size), in_dims=(0, None))
+    for_seeds = torch.func.vmap(lambda seed, step: task.fresh(seed, step, size, dtype), in_dims=(0, None))
     for first in count(step=together):
         yield from zip(*torch.func.vmap(for_seeds, in_dims=(None, 0))(torch.tensor(seeds), torch.arange(first, first + together)))
 
@@ -506,7 +572,7 @@ class _Fresh:
         unique = sorted(set(own))
         self.part, self.shared = part, len(unique) == 1
         self.row = torch.tensor([unique.index(s) for s in own], device=part.x.device)
-        self.examples = _drawn(plan.task, unique, job.batch_size)
+        self.examples = _drawn(plan.task, unique, job.batch_size, plan.dtype)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these networks only."""
@@ -606,7 +672,7 @@ class _Training:
         plan, device = run.plan, run.plan.device
         self.run, self.rows, self.task, self.optimizer = run, job.rows, plan.task, job.optimizer
         self.cuda, seeds = device.type == "cuda", plan.columns["seed"][job.rows].tolist()
-        self.w = _initial(plan.task, seeds, plan.columns["init_scale"][job.rows]).to(device, plan.dtype)
+        self.w = _initial(plan.task, seeds, plan.columns["init_scale"][job.rows], plan.dtype).to(device)
         self.state = {name: torch.zeros_like(self.w) for name in job.optimizer.buffers}
         self.h, self.rate = _hyperparameters(plan, job)
         self.batches = (_Fresh if plan.sampling == "fresh" else _Minibatches)(plan, job, run.parts["train"])
@@ -639,7 +705,22 @@ class _Training:
         with torch.inference_mode(self.gradients.family is not None):
             self.update()
 
+    def look(self) -> None:
+        """See which networks the last update has made diverge, by the minibatch that would come next."""
+        self.batches.turn()
+        with torch.inference_mode(self.gradients.family is not None):
+            self._gradient()
+
     def _update(self) -> None:
+        h, w = self.h, self.w
+        x, y, gradient = self._gradient()
+        if self.gradients_ahead is not None:
+            _, ahead = self.gradients_ahead(w + self.optimizer.ahead(gradient, h), x, y)
+            gradient = self.optimizer.corrected(gradient, ahead, h)
+        optimizers.step(self.optimizer, w, gradient, self.state, h, None if self.all_alive else self.alive)
+
+    def _gradient(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The next minibatch and the gradient (K, P) on it; a network whose loss there is beyond its bound has diverged."""
         h, w = self.h, self.w
         h.step.add_(1)
         x, y = self.task.seen(*self.batches.gather(), h)
@@ -647,11 +728,9 @@ class _Training:
             losses, gradient = _proximal(self.task, w, x, y, h.lr)
         else:
             losses, gradient = self.gradients(w, x, y, self.limit)
-        if self.gradients_ahead is not None:
-            _, ahead = self.gradients_ahead(w + self.optimizer.ahead(gradient, h), x, y)
-            gradient = self.optimizer.corrected(gradient, ahead, h)
         if self.bound is None:
-            self.bound = DIVERGENCE * losses.abs().clamp(min=1.0)
+            # a number that is finite, so that a loss that overflows is beyond it
+            self.bound = (DIVERGENCE * losses.abs().clamp(min=1.0)).clamp(max=torch.finfo(w.dtype).max)
             # looking is free on a CPU; on a GPU it would wait for the device
             self.limit = None if self.cuda else self.bound.min().item()
         if losses is not None:
@@ -660,7 +739,7 @@ class _Training:
                 self.diverged_at.copy_(torch.where(self.alive & ~sound, h.step - 1, self.diverged_at))
                 self.alive.logical_and_(sound)
                 self.all_alive = False
-        optimizers.step(self.optimizer, w, gradient, self.state, h, None if self.all_alive else self.alive)
+        return x, y, gradient
 
     def drop_the_lost(self) -> None:
         """Go on without the networks that have diverged, once they are a `LOST` part of all.
@@ -720,9 +799,12 @@ def _train(run: _Run, job: Job) -> None:
             run.advance(len(job.rows), t - reported)
             reported = t
             training.drop_the_lost()
-        if t == plan.steps or run.stop.is_set() or not len(training.rows):
+        if run.stop.is_set() or not len(training.rows):
             break
-        training.step(t)
+        if t < plan.steps:
+            training.step(t)
+        else:
+            training.look()
     training.store()
     run.advance(len(job.rows), plan.steps - reported)
 
@@ -881,14 +963,20 @@ def _written(plan: Plan) -> dict[str, Any]:
 
     def words(value: Any) -> Any:
         if isinstance(value, Optimizer):
-            return {"name": value.name, **value.hyperparameters}
+            return {"name": value.name, **words(value.hyperparameters)}
         if callable(value) and not isinstance(value, Schedule):
             try:
                 return inspect.getsource(value).strip()
             except (OSError, TypeError):
                 return getattr(value, "__name__", "function")
-        if isinstance(value, Tensor):
-            return value.tolist() if value.numel() <= 16 else f"tensor of shape {tuple(value.shape)}"
+        if isinstance(value, Tensor | np.ndarray):
+            return value.tolist() if math.prod(value.shape) <= 16 else f"tensor of shape {tuple(value.shape)}"
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, Mapping):
+            return {str(k): words(v) for k, v in value.items()}
+        if _several(value):
+            return [words(v) for v in value]
         if is_dataclass(value) and not isinstance(value, Schedule):  # a model, or one inside another
             return {"name": type(value).__name__, **{k: words(v) for k, v in vars(value).items()}}
         return _label(value)

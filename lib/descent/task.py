@@ -196,10 +196,10 @@ class Task:
             y = (2 * y[None] - 1 if labels else y.T).to(dtype)
         return x, y
 
-    def fresh(self, seed: Tensor, step: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """The n new examples that a network with this seed meets at this step, x (*features, n) and y, float32."""
-        x, y = self.data.law(Generator(key(seed, "batches"), step * DRAWS), n)
-        return self._laid_out(x, y, torch.float32)
+    def fresh(self, seed: Tensor, step: Tensor, n: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """The n new examples that a network with this seed meets at this step, x (*features, n) and y."""
+        x, y = self.data.law(Generator(key(seed, "batches"), step * DRAWS, dtype), n)
+        return self._laid_out(x, y, dtype)
 
     def seen(self, x: Tensor, y: Tensor, h: SimpleNamespace) -> tuple[Tensor, Tensor]:
         """What the networks get to see of a minibatch: with the deficit, if it is time for it, and noise on the targets.

@@ -11,7 +11,55 @@ var DescentTraining = (() => {
   const NUDGE = 1e-6, STABLE = 2e-5;
   const REMEMBERED = 100; // runs
 
-  const available = () => [window.Worker, window.WebAssembly, window.DecompressionStream].every(Boolean);
+  const PATIENCE = 10; // seconds without a word from a worker that owes one
+
+  /** What the browser lacks to train, "" if nothing. */
+  const missing = () => ["Worker", "WebAssembly", "DecompressionStream"].filter((name) => !window[name]).join(", ");
+
+  /** A worker with its package. `receive(message)` is called for what it says, `failed(why)` once, where it does not start, dies,
+   * cannot be read or says nothing though it `owes()` an answer. A worker that a content policy forbids, or that runs
+   * out of memory, may say so by an event without a message, or not at all. */
+  function open(content, receive, owes, failed) {
+    let worker = null, silent = 0, loaded = false;
+    const address = URL.createObjectURL(new Blob([content.worker], { type: "text/javascript" }));
+    const clock = setInterval(() => { // ticks are counted, not time: a computer that slept has not waited
+      silent = !loaded || owes() ? silent + 1 : 0;
+      if (silent > PATIENCE) giveUp(`its worker has not answered for ${PATIENCE} seconds`);
+    }, 1000);
+    const close = () => {
+      clearInterval(clock);
+      URL.revokeObjectURL(address);
+      if (!worker) return;
+      worker.onmessage = worker.onerror = worker.onmessageerror = null;
+      worker.terminate();
+    };
+    const giveUp = (why) => { close(); failed(why); };
+    try {
+      worker = new Worker(address);
+      worker.onmessage = ({ data }) => {
+        silent = 0;
+        if (data.type === "ready") { loaded = true; URL.revokeObjectURL(address); }
+        if (data.type === "error" && !loaded) giveUp(reason(data.message));
+        else receive(data);
+      };
+      worker.onerror = (event) => {
+        if (event.preventDefault) event.preventDefault();
+        giveUp(reason(event.message) || (loaded ? "its worker ended without a word, as where memory runs out" : "its worker did not start, as where a content policy forbids it"));
+      };
+      worker.onmessageerror = () => giveUp("its worker’s answers cannot be read");
+      worker.postMessage({ type: "load", package: content });
+    } catch (error) {
+      close();
+      throw error;
+    }
+    return { post: (message) => worker.postMessage(message), close };
+  }
+
+  /** An error's message for the reader; "" where there is none. */
+  function reason(message) {
+    const text = String(message || "");
+    return /unsafe-eval|Content Security Policy|blocked by CSP/i.test(text) ? "a content policy forbids WebAssembly" : text;
+  }
 
   const keyOf = (setting) => JSON.stringify(Object.entries(setting).sort());
 
@@ -31,37 +79,39 @@ var DescentTraining = (() => {
    * and, once it is `done`, `ms` and soon `sensitive` (null: cannot be found out). */
   function makeTrainer(unpack, changed, failed) {
     const finished = new Map();
-    let worker = null, ready = false, description = null, serial = 0;
+    let worker = null, started = false, ready = false, description = null, serial = 0;
     let wanted = null; // {key, setting} of the latest question
     let running = null; // the run in the worker; with `of`, the neighbour of a finished run
     let latest = null; // the run with the newest curves
 
     function start() {
-      if (worker) return;
+      if (started) return;
+      started = true; // there is no second attempt
       try {
         const content = unpack();
         description = content.description;
-        const address = URL.createObjectURL(new Blob([content.worker], { type: "text/javascript" }));
-        worker = new Worker(address);
-        worker.onmessage = ({ data }) => { if (data.type === "ready") URL.revokeObjectURL(address); receive(data); };
-        worker.onerror = (event) => stop(event.message);
-        worker.postMessage({ type: "load", package: content });
+        worker = open(content, receive, () => running, giveUp);
       } catch (error) {
-        stop(error.message);
+        giveUp(reason(error.message) || String(error));
       }
     }
 
-    function stop(message) {
-      if (worker && worker.terminate) worker.terminate();
-      worker = {}; // there is no second attempt
+    function stop() {
+      if (worker) worker.close();
+      started = true;
+      worker = null;
       ready = false;
       wanted = running = null;
-      if (message !== undefined) failed(message, true);
+    }
+
+    function giveUp(why) {
+      stop();
+      failed(why, true);
     }
 
     function send(run) {
       running = { id: ++serial, curves: null, step: 0, reported: false, done: false, ...run };
-      worker.postMessage({ type: "train", id: running.id, setting: running.setting });
+      worker.post({ type: "train", id: running.id, setting: running.setting });
     }
 
     /** Sends the worker what is wanted, then its neighbour. A run gives way to another setting once it has been seen, or
@@ -72,7 +122,7 @@ var DescentTraining = (() => {
       if (!run) {
         if (!running || running.of || (running.key !== wanted.key && running.reported)) send(wanted);
       } else if (running && running.of !== run) {
-        worker.postMessage({ type: "cancel" });
+        worker.post({ type: "cancel" });
       } else if (!running && run.sensitive === undefined) {
         const setting = nudged(run.setting, description.hyperparameters);
         if (setting) send({ of: run, key: null, setting });
@@ -108,13 +158,12 @@ var DescentTraining = (() => {
     };
 
     function receive(data) {
-      if (data.type === "error" && !ready) stop(data.message);
-      else if (data.type === "ready" || (running && data.id === running.id)) handlers[data.type](data);
+      if (data.type === "ready" || (running && data.id === running.id)) handlers[data.type](data);
     }
 
     return {
       start,
-      stop: () => stop(),
+      stop,
       /** The finished run at a setting, or the newest of what is being trained for it; undefined before there is any. */
       find: (setting) => finished.get(keyOf(setting)) || (wanted && wanted.key === keyOf(setting) && latest && !latest.done ? latest : undefined),
       ask(setting) {
@@ -126,7 +175,7 @@ var DescentTraining = (() => {
       cancel() {
         if (!wanted) return;
         wanted = null;
-        if (running) worker.postMessage({ type: "cancel" });
+        if (running) worker.post({ type: "cancel" });
       },
       get steps() { return description.record_steps; },
     };
@@ -138,36 +187,36 @@ var DescentTraining = (() => {
   function makePool(unpack, failed) {
     const SHARE = 64; // settings that a worker is given at a time
     const size = Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1));
-    let workers = null, description = null, task = null, serial = 0;
+    let workers = null, task = null, serial = 0;
 
     function start() {
       if (workers) return;
       workers = [];
       try {
         const content = unpack();
-        description = content.description;
-        const address = URL.createObjectURL(new Blob([content.worker], { type: "text/javascript" }));
         for (let i = 0; i < size; i++) {
-          const one = { worker: new Worker(address), ready: false, part: null };
-          one.worker.onmessage = ({ data }) => receive(one, data);
-          one.worker.onerror = (event) => stop(event.message);
-          one.worker.postMessage({ type: "load", package: content });
+          const one = { ready: false, part: null };
+          one.worker = open(content, (data) => receive(one, data), () => one.part, giveUp);
           workers.push(one);
         }
       } catch (error) {
-        stop(error.message);
+        giveUp(reason(error.message) || String(error));
       }
     }
 
-    function stop(message) {
-      for (const { worker } of workers || []) worker.terminate();
+    function stop() {
+      for (const { worker } of workers || []) worker.close();
       workers = []; // there is no second attempt
       task = null;
-      if (message !== undefined) failed(message);
+    }
+
+    function giveUp(why) {
+      stop();
+      failed(why);
     }
 
     function receive(one, data) {
-      if (data.type === "error") return stop(data.message);
+      if (data.type === "error") return giveUp(data.message);
       if (data.type === "ready") one.ready = true;
       else if (!one.part || data.id !== one.part.id) return; // of a task that was given up
       else if (data.type === "runs") for (const run of data.runs) task.got(one.part.first + one.part.done++, run);
@@ -181,7 +230,7 @@ var DescentTraining = (() => {
       if (task.next < task.settings.length) {
         one.part = { id: ++serial, first: task.next, done: 0 };
         task.next += SHARE;
-        one.worker.postMessage({ type: "several", id: one.part.id, settings: task.settings.slice(one.part.first, task.next) });
+        one.worker.post({ type: "several", id: one.part.id, settings: task.settings.slice(one.part.first, task.next) });
       } else if (workers.every(({ part }) => !part)) {
         const { over, began } = task;
         task = null;
@@ -192,7 +241,7 @@ var DescentTraining = (() => {
     function cancel() {
       task = null;
       for (const one of workers || []) {
-        if (one.part) one.worker.postMessage({ type: "cancel" });
+        if (one.part) one.worker.post({ type: "cancel" });
         one.part = null;
       }
     }
@@ -200,7 +249,7 @@ var DescentTraining = (() => {
     return {
       size,
       start,
-      stop: () => stop(),
+      stop,
       cancel,
       train(settings, got, over) {
         start();
@@ -209,7 +258,6 @@ var DescentTraining = (() => {
         task = { settings, got, over, next: 0, began: performance.now() };
         workers.forEach(hand);
       },
-      get description() { return description; },
     };
   }
 
@@ -254,7 +302,7 @@ var DescentTraining = (() => {
     const copy = svg.cloneNode(true), own = svg.querySelectorAll("*"), make = (tag) => document.createElementNS(svg.namespaceURI, tag);
     copy.querySelectorAll("*").forEach((element, i) => {
       const style = getComputedStyle(own[i]);
-      element.setAttribute("style", STYLES.map((name) => `${name}:${style.getPropertyValue(name)}`).join(";"));
+      element.style.cssText = STYLES.map((name) => `${name}:${style.getPropertyValue(name)}`).join(";");
       element.removeAttribute("class");
     });
     const [width, height] = ["width", "height"].map((name) => Number(svg.getAttribute(name))), ink = getComputedStyle(svg).color;
@@ -266,7 +314,7 @@ var DescentTraining = (() => {
       const text = make("text");
       text.textContent = line;
       text.setAttribute("y", height + 20 * (i + 1));
-      text.setAttribute("style", `fill:${ink};font-size:13px;font-family:${getComputedStyle(svg).fontFamily}`);
+      text.style.cssText = `fill:${ink};font-size:13px;font-family:${getComputedStyle(svg).fontFamily}`;
       copy.append(text);
     });
     const name = make("title"), back = make("rect");
@@ -285,5 +333,5 @@ var DescentTraining = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  return { available, makeTrainer, makePool, writeHash, readHash, csv, standalone, download };
+  return { missing, makeTrainer, makePool, writeHash, readHash, csv, standalone, download };
 })();

@@ -55,7 +55,7 @@ var DescentZoom = (() => {
 
   /** Trains windows in the page. Its `train(window, got, over)` calls `got(grid)` with what there is, again and again. */
   function pageTrainer(spec, unpack, failed) {
-    const pool = DescentTraining.makePool(unpack, failed), n = spec.levels[spec.levels.length - 1];
+    const pool = DescentTraining.makePool(unpack, (why) => failed(why, true)), n = spec.levels[spec.levels.length - 1];
     return {
       limit: spec.deepest.float32,
       dtype: "float32",
@@ -99,7 +99,8 @@ var DescentZoom = (() => {
     };
   }
 
-  /** Builds the figure inside `figure`. `host.trainer(failed)` makes what trains; `host.number`: the figure's place in its page. */
+  /** Builds the figure inside `figure`. `host.trainer(failed)` makes what trains; `host.number`: the figure's place in its page;
+   * `host.withoutTrainer(notice)` starts again where `failed(why, true)` has said that nothing more can be trained. */
   function mount(figure, spec, first, host = {}) {
     const id = `dz${++mounted}`, axes = [spec.axes.lr, spec.axes.readout_lr];
     const home = { x: Math.log10(spec.home.lr), y: Math.log10(spec.home.readout_lr), w: spec.home.decades };
@@ -123,8 +124,7 @@ var DescentZoom = (() => {
 
     // ---- drawing ----------------------------------------------------------------------------
 
-    const images = new WeakMap(); // grid -> {canvas, made from how many networks, under which theme}
-    const theme = () => document.documentElement.dataset.theme + document.body.dataset.jpThemeLight;
+    const images = new WeakMap(); // grid -> {canvas, made from how many networks, in which colours}
 
     function color(role) {
       pen.fillStyle = getComputedStyle(figure).getPropertyValue(`--x-${role}`).trim();
@@ -133,9 +133,10 @@ var DescentZoom = (() => {
     }
 
     function image(grid) {
-      const key = `${grid.trained} ${theme()}`, known = images.get(grid.codes);
+      const paper = color("paper"), ramps = { 1: color("loss"), "-1": color("divergence") };
+      const key = [grid.trained, paper, ...Object.values(ramps)].join(), known = images.get(grid.codes);
       if (known && known.key === key) return known.canvas;
-      const { codes, n } = grid, table = ranks(codes), paper = color("paper"), ramps = { 1: color("loss"), "-1": color("divergence") };
+      const { codes, n } = grid, table = ranks(codes);
       const drawing = node("canvas", { width: n, height: n }), context = drawing.getContext("2d"), pixels = context.createImageData(n, n);
       for (let j = 0; j < n; j++) {
         for (let i = 0; i < n; i++) {
@@ -212,7 +213,7 @@ var DescentZoom = (() => {
     function go(next, remember = true) {
       message.textContent = "";
       if (!trainer && !windows.has(keyOf(next))) {
-        message.textContent = "This map trains only with JavaScript workers or a kernel.";
+        message.textContent = host.notice || "This map trains only with JavaScript workers or a kernel.";
         return;
       }
       let { x, y, w } = next;
@@ -254,8 +255,17 @@ var DescentZoom = (() => {
       trainer.train(now, got, got);
     }
 
-    function failed(text) {
+    function failed(text, fatal = false) {
       serial++;
+      if (fatal) {
+        queueMicrotask(() => { // what asked for the training draws first
+          const focused = figure.contains(figure.getRootNode().activeElement);
+          destroy();
+          host.withoutTrainer(`This page cannot train here (${text}).`);
+          if (focused) figure.querySelector(".dz-map").focus({ preventScroll: true });
+        });
+        return;
+      }
       message.textContent = `This window could not be trained (${text}).`;
       figure.dataset.state = "failed";
       halt.hidden = true;
@@ -373,25 +383,24 @@ var DescentZoom = (() => {
       canvas.width = canvas.height = size;
       draw();
     }
-    const observer = new ResizeObserver(resize), themed = new MutationObserver(draw);
+    const observer = new ResizeObserver(resize), unfollow = DescentTone.follow(figure, draw);
     observer.observe(canvas);
-    themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     resize();
     fill();
     write();
+    message.textContent = host.notice || "";
     if (trainer && host.number) {
       addEventListener("hashchange", follow);
       follow();
     }
-    return {
-      window: () => ({ ...now }),
-      destroy() {
-        observer.disconnect();
-        themed.disconnect();
-        removeEventListener("hashchange", follow);
-        if (trainer) trainer.stop();
-      },
-    };
+    function destroy() {
+      observer.disconnect();
+      unfollow();
+      removeEventListener("hashchange", follow);
+      if (trainer) trainer.stop();
+    }
+
+    return { window: () => ({ ...now }), destroy };
   }
 
   // ---- hosts ------------------------------------------------------------------------------
@@ -400,9 +409,11 @@ var DescentZoom = (() => {
     if (figure.descentZoom) return;
     const bytes = Uint8Array.from(atob(figure.dataset.grid), (c) => c.charCodeAt(0)), content = figure.dataset.package;
     const spec = JSON.parse(figure.dataset.spec), number = 1 + [...document.querySelectorAll("figure.descent-zoom")].indexOf(figure);
-    const trains = content && DescentTraining.available();
-    // the grid has the first rate first; a picture has it across
-    figure.descentZoom = mount(figure, spec, turned(new Int16Array(bytes.buffer)), { number, trainer: trains && ((failed) => pageTrainer(spec, () => JSON.parse(content), failed)) });
+    const grid = turned(new Int16Array(bytes.buffer)); // it has the first rate first; a picture has it across
+    const make = (host) => { figure.descentZoom = mount(figure, spec, grid, host); }, withoutTrainer = (notice) => make({ notice });
+    const lacking = content ? DescentTraining.missing() : "";
+    if (lacking) withoutTrainer(`This page cannot train here (the browser has no ${lacking}).`);
+    else make({ number, withoutTrainer, trainer: content && ((failed) => pageTrainer(spec, () => JSON.parse(content), failed)) });
     for (const name of ["data-grid", "data-package"]) figure.removeAttribute(name);
   }
 

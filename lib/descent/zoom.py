@@ -23,12 +23,12 @@ import xarray as xr
 
 from descent import quantities
 from descent.plots import Figure, Mix, Panel, number
-from descent.sweep import _recipes, sweep
+from descent.sweep import recipe, sweep
 from descent.trainability import TAIL, Window, converged
 
 _HERE = Path(__file__).parent
 _SCRIPT = (_HERE / "zoom.js").read_text(encoding="utf-8")
-_CORE = (_HERE / "training.js").read_text(encoding="utf-8") + "\n" + _SCRIPT
+_CORE = "\n".join([*((_HERE / name).read_text(encoding="utf-8") for name in ("tone.js", "training.js")), _SCRIPT])
 
 #: points a side of the pictures trained on request, coarse to fine
 LEVELS = (16, 32, 64, 128)
@@ -61,11 +61,8 @@ def codes(ds: xr.Dataset) -> np.ndarray:
 def _style() -> str:
     """The style sheet; the palette's values stand in where the page defines no `--d-<role>`."""
 
-    def block(selector: str, index: int) -> str:
-        return selector + " { " + " ".join(f"--x-{role}: var(--d-{role}, {pair[index]});" for role, pair in quantities.COLORS.items()) + " }\n"
-
-    dark = 'html[data-theme="dark"] .descent-zoom, body[data-jp-theme-light="false"] .descent-zoom'
-    return block(".descent-zoom", 0) + block(dark, 1) + (_HERE / "zoom.css").read_text(encoding="utf-8")
+    roles = " ".join(f"--x-{role}: var(--d-{role}, {light});" for role, (light, _) in quantities.COLORS.items())
+    return f"{quantities.css()}.descent-zoom {{ {roles} }}\n" + (_HERE / "zoom.css").read_text(encoding="utf-8")
 
 
 def static_assets() -> dict[str, str]:
@@ -88,7 +85,10 @@ class Zoom(anywidget.AnyWidget):
 
     def __init__(self, ds: xr.Dataset, spec: dict, package: dict):
         self.package = package
-        self._recipe = _recipes.get(ds.attrs.get("recipe_id"))
+        try:
+            self._recipe = recipe(ds)
+        except (LookupError, ValueError):
+            self._recipe = None
         super().__init__(_spec=spec, _grid=codes(ds).tobytes(), _live=self._recipe is not None)
         self.on_msg(self._receive)
 
@@ -188,16 +188,17 @@ def zoom(ds: xr.Dataset, *, caption: str, alt: str, places: Mapping[str, Window]
         from descent.browser import compile as compiled
 
         try:
-            if ds.attrs.get("recipe_id") not in _recipes:
-                raise Unsupported("a Dataset that sweep() has not made in this process")
-            task, arguments = _recipes[ds.attrs["recipe_id"]]
+            try:
+                task, arguments = recipe(ds)
+            except (LookupError, ValueError) as error:
+                raise Unsupported("a Dataset that sweep() has not made in this process, or not with these values,") from error
             rates = {name: ds[name].values[[0, -1]].tolist() for name in ("lr", "readout_lr")}
-            made = compiled(task, arguments | rates | {"seed": np.atleast_1d(ds.seed.values).tolist()})
+            made = compiled(task, arguments | rates | {"seed": np.atleast_1d(ds.seed.values).astype(int).tolist()})
         except (Unsupported, ImportError):
             if browser:
                 raise
         else:
-            package, spec["seeds"] = made.json(), np.atleast_1d(ds.seed.values).tolist()
+            package, spec["seeds"] = made.json(), np.atleast_1d(ds.seed.values).astype(int).tolist()
             spec["reach"] = {name: [rule["min"], rule["max"]] for name, rule in made.description["hyperparameters"].items()}
     return Zoom(ds, json.loads(json.dumps(spec)), package)
 

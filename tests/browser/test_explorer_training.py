@@ -4,13 +4,14 @@ import csv
 import importlib
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from explorer_data import TEXT
-from pages import write_page
+from pages import FAILURES, failing, write_page
 from test_explorer_js import MODEL, path, readout
 
 from descent import Task, data, explore, models, sweep
@@ -280,6 +281,7 @@ def test_the_drawing_is_a_file_of_its_own(page, tmp_path):
 def test_without_what_it_needs_the_figure_is_the_grid(visit, missing):
     page = visit(before=f"delete window.{missing};", hash="#explore=1&lr=0.12")
     assert page.locator(".dx-mark, .dx-tools").count() == 0
+    assert page.locator(".dx-status").inner_text() == f"This page cannot train here (the browser has no {missing})."
     for wanted in ["0.01", "0.1", "0.2"]:
         page.locator(LR).press("Home" if wanted == "0.01" else "ArrowRight")
         assert page.locator(LR).get_attribute("aria-valuetext") == wanted
@@ -294,6 +296,46 @@ def test_where_the_worker_does_not_start_the_grid_stays(visit):
     page.locator(LR).press("ArrowRight")
     assert page.locator("figure").get_attribute("data-state") == "exact"
     assert page.locator(LR).get_attribute("aria-valuetext") == "0.2" and page.problems == []
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_worker_that_fails_in_any_way_leaves_the_grid_and_says_so(visit, failure):
+    answer, says = FAILURES[failure]
+    page = visit(before=failing(answer))
+    page.locator(LR).press("ArrowRight")  # a tenth of the way: only training could show it
+    page.locator(".dx-status", has_text=says).wait_for(timeout=5000)
+    assert page.locator(".dx-mark, .dx-tools").count() == 0 and page.locator(LR).get_attribute("aria-valuetext") in ("0.1", "0.2")
+    for wanted in ["0.01", "0.1"]:
+        page.keyboard.press("Home" if wanted == "0.01" else "ArrowRight")  # the slider has kept the focus
+        assert page.locator(LR).get_attribute("aria-valuetext") == wanted
+        assert page.locator("figure").get_attribute("data-state") == "exact" and "training" not in readout(page).replace("training loss", "")
+    assert says in page.locator(".dx-status").inner_text() and page.problems == []
+
+
+#: content policies -> what the figure says; drawn is the grid
+POLICIES = {"worker-src 'none'": "a content policy forbids it", "script-src file: blob:; worker-src blob:": "a content policy forbids WebAssembly", "default-src file: data:": "cannot train here"}
+
+
+def test_the_policy_that_the_book_names_lets_the_page_train(open_page, tmp_path, figure):
+    named = re.search(r"`(script-src [^`]*)`", (Path(__file__).parents[2] / "book/how-to-read.md").read_text("utf-8"))[1].replace("'self'", "file:")  # a page on disk has no self
+    path = write_page(tmp_path, figure)
+    path.write_text(path.read_text("utf-8").replace("<title>", f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; {named}"><title>', 1), "utf-8")
+    page = open_page(path)
+    page.locator(LR).press("ArrowRight")
+    assert settled(page).startswith("trained here") and page.problems == []
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_under_a_strict_content_policy_the_grid_is_drawn(open_page, tmp_path, figure, policy):
+    path = write_page(tmp_path, figure)
+    path.write_text(path.read_text("utf-8").replace("<title>", f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>', 1), "utf-8")
+    page = open_page(path)
+    page.locator(".dx-status", has_text=POLICIES[policy]).wait_for()
+    page.locator(LR).press("ArrowRight")
+    assert page.locator("figure").get_attribute("data-state") == "exact"
+    assert page.locator(".dx-median").first.evaluate("(path) => getComputedStyle(path).stroke") == "rgb(0, 99, 166)"
+    ticks = page.locator(".dx-tick").evaluate_all("(ticks) => ticks.map((t) => t.getBoundingClientRect().x)")
+    assert len(set(ticks)) == len(ticks) > 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -328,7 +370,7 @@ def test_a_setting_that_fails_is_said(visit):
     )
     page.locator(LR).press("ArrowRight")
     page.locator(".dx-status", has_text="lr=7; allowed").wait_for()
-    assert mark(page) == "" and page.problems == []
+    assert mark(page) == "" and readout(page).endswith("not trained.") and page.problems == []
 
 
 def test_a_widget_trains_in_the_page_and_tells_the_kernel(open_page, tmp_path, figure):

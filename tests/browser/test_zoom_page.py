@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pages import write_page
+from pages import FAILURES, failing, write_page
 
 from descent.sweep import sweep
 from descent.trainability import Window, network, survey
@@ -206,6 +206,7 @@ def test_a_link_beyond_what_may_be_trained_is_brought_back(visit):
 @pytest.mark.parametrize("missing", ["WebAssembly", "Worker", "DecompressionStream"])
 def test_without_what_it_needs_the_figure_is_the_map(visit, missing):
     page = visit(before=f"delete window.{missing};")
+    assert page.locator(".dz-message").inner_text() == f"This page cannot train here (the browser has no {missing})."
     assert page.locator(".dz-tool").count() == 0 and "when this page was made" in page.locator(".dz-mark").inner_text()
     page.locator(".dz-map").press("+")
     assert "when this page was made" in page.locator(".dz-mark").inner_text() and page.problems == []
@@ -217,6 +218,18 @@ def test_where_the_worker_does_not_start_it_is_said(visit):
     page.locator(".dz-message", has_text="forbidden here").wait_for()
     page.locator(".dz-map").press("Home")
     assert "when this page was made" in page.locator(".dz-mark").inner_text() and page.problems == []
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_worker_that_fails_in_any_way_leaves_the_map_and_says_so(visit, failure):
+    answer, says = FAILURES[failure]
+    page = visit(before=failing(answer))
+    page.locator(".dz-map").press("+")
+    page.locator(".dz-message", has_text=says).wait_for(timeout=5000)
+    assert "when this page was made" in page.locator(".dz-mark").inner_text() and page.locator(".dz-tool").count() == 0
+    page.keyboard.press("+")  # the map has kept the focus
+    assert says in page.locator(".dz-message").inner_text() and page.locator("figure").get_attribute("data-state") == "done"
+    assert page.problems == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -242,3 +242,13 @@ def test_random_numbers_are_drawn_in_the_module_and_not_stored_there():
     for f in program.functions:
         stored = [getattr(f.graph, node.target) for node in f.graph.graph.find_nodes(op="get_attr")]
         assert all(tensor.numel() == 1 for tensor in stored), (f.name, [tuple(tensor.shape) for tensor in stored])
+
+
+def test_the_last_step_diverges_like_any_other():
+    task = Task(models.MLP((64, 8, 10)), data.digits(train=50), "mse")
+    for steps in (1, 2, 3):
+        ds = sweep(task, lr=[1e3, 1e20], batch_size=[8, 16], seed=[0, 1], steps=steps, record_every=1, cache=False)
+        package = browser.compile(*engine._recipes[ds.attrs["recipe_id"]])
+        run = package.run({"lr": 1e3, "batch_size": 8, "seeds": [0, 1]})
+        np.testing.assert_array_equal(run["diverged_at"], ds.diverged_at.sel(lr=1e3, batch_size=8))
+        assert steps > 1 or (run["diverged_at"] == 1).any()

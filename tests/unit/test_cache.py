@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import logging
 import multiprocessing
 import os
 import resource
@@ -11,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 
 import descent
-from descent import Task, cache, data, models, probes, sweep
+from descent import Task, cache, data, models, optimizers, probes, sweep
 
 engine = importlib.import_module("descent.sweep")
 BOWL = Task(models.Quadratic((1.0, 4.0), start=(1.0, 1.0)), data.nothing(2), loss="output")
@@ -32,11 +32,12 @@ def stored(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def told(caplog):
-    """What is logged: its `messages`."""
+def told():
+    """The warnings that are given."""
     cache._tell.cache_clear()
-    with caplog.at_level(logging.WARNING, logger="descent.cache"):
-        yield caplog
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        yield messages
 
 
 def key(n) -> str:
@@ -120,8 +121,18 @@ def test_what_cannot_be_read_is_trained_every_time(stored, trained, told):
     task = Task(models.Function(lambda w, x: (w * w * next(endless)).sum(-2), 1), data.nothing(1), "output")
     one, two = sweep(task, steps=3), sweep(task, steps=3)
     assert len(trained) == 2 and not list(stored.iterdir()) and one.loss.identical(two.loss)
-    (message,) = told.messages
-    assert "cannot be read" in message and "generator" in message
+    (warning,) = told
+    assert "cannot be read" in str(warning.message) and "generator" in str(warning.message)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, lambda v: np.array(v), lambda v: torch.tensor(v), lambda v: xr.DataArray(v)])
+def test_numbers_of_other_libraries_are_kept_as_python_ones(stored, trained, told, kind):
+    usual = train(steps=20, seed=3, record_every=5)
+    other = train(steps=kind(20), seed=kind(3), record_every=kind(5), autograd=np.False_, lr=np.array([0.1, 0.2]))
+    assert len(trained) == 1 and other.identical(usual) and type(other.attrs["steps"]) is int and not told
+    heavy_ball = optimizers.OPTIMIZERS["heavy_ball"](momentum=np.float32(0.5))
+    ds = sweep(Task(models.Quadratic(np.array([1.0, 4.0])), data.nothing(2), "output"), steps=np.int16(4), optimizer=heavy_ball)
+    assert "float32(" not in ds.attrs["recipe"] and len(cache.contents()) == 2 and not told
 
 
 # -- damage ------------------------------------------------------------------------------
@@ -189,7 +200,7 @@ def test_what_exceeds_the_limit_is_not_stored(stored, monkeypatch, trained, told
     cache.save(key(0), result())
     monkeypatch.setenv("DESCENT_CACHE_LIMIT", "5kB")
     cache.save(key(1), result(1))
-    assert [f.name for f in stored.iterdir()] == [key(0)] and "larger than 5 kB" in told.messages[0]
+    assert [f.name for f in stored.iterdir()] == [key(0)] and "larger than 5 kB" in str(told[0].message)
     monkeypatch.setenv("DESCENT_CACHE_LIMIT", "0")
     train(), train()
     assert len(trained) == 2
@@ -325,7 +336,7 @@ def test_odd_places_do_not_disturb(tmp_path, monkeypatch, trained, place, told):
     first, second = train(), train()
     assert len(trained) == 2 and first.loss.identical(second.loss)
     assert len(cache.contents()) == cache.clear() == 0
-    assert "not kept" in told.messages[0]
+    assert "not kept" in str(told[0].message)
 
 
 def test_files_that_vanish(stored, monkeypatch):

@@ -5,6 +5,9 @@ import html
 import importlib
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -12,8 +15,10 @@ import pytest
 import traitlets
 import xarray as xr
 from explorer_data import TEXT, retrained, runs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-
+from descent import quantities
 from descent.browser import Unsupported
 from descent.explore import MAX_POINTS, Explorer, explore, static_assets
 
@@ -154,6 +159,36 @@ def test_long_curves_are_thinned_and_say_so():
     assert points <= MAX_POINTS and figure._spec["axes"][0]["values"][1] == 3
     assert "one in 3 of the 1000" in figure._spec["note"]
     assert explore(runs(), **TEXT)._spec["note"] == ""
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 5000))
+def test_a_thinned_curve_keeps_its_ends(n):
+    loss = np.arange(n, dtype=float)[None] + 1
+    figure = explore(xr.Dataset({"loss": (("seed", "step"), loss)}, {"seed": [0], "step": np.arange(n)}), **TEXT)
+    drawn = figure._spec["axes"][0]["values"]
+    assert drawn[0] == 0 and drawn[-1] == n - 1 and len(drawn) == min(n, len(drawn)) <= MAX_POINTS
+    assert len(set(np.diff(drawn)[:-1])) <= 1 and (n <= MAX_POINTS or len(drawn) > MAX_POINTS / 2)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node")
+def test_values_that_are_close_are_told_apart():
+    dims = [[0.99, 0.999, 0.9999], [0.9, 0.9995, 0.99995], [1.0, 1.0005], [0.1, 0.1001], [2**21, 2**21 + 1], [1e-4, 1.0001e-4], [0.0, 0.5, 0.9, 0.99]]
+    calls = f"""
+const I = DescentExplorer.internals, dims = {json.dumps(dims)}.map((values) => ({{values, kind: "number", log: false, integer: Number.isInteger(values[1])}}));
+const at = (dim, p) => I.valueAt(dim, p);
+console.log(JSON.stringify(dims.map((dim) => [dim.values.map((v) => I.told(dim, v)), [0.2, 0.5, 0.8].map((p) => [at(dim, p), I.told(dim, at(dim, p))])])));
+console.log(JSON.stringify([0.9995, 0.123456, 1, 1.23456, 0.9, 0.999999999].map((v) => I.format(v))));
+"""
+    code = "\n".join((Path(quantities.__file__).parent / name).read_text(encoding="utf-8") for name in ("training.js", "explore.js"))
+    done = subprocess.run(["node", "-e", "globalThis.window = {};" + code + calls], capture_output=True, text=True, check=True)
+    found, single = map(json.loads, done.stdout.splitlines())
+    for values, (words, between) in zip(dims, found):
+        assert len(set(words)) == len(values) and ("1" not in words or 1.0 in values), words
+        if not isinstance(values[0], int):
+            assert all(values[0] < value < values[1] for value, _ in between), between
+            assert len({*words, *(word for _, word in between)}) == len(words) + 3, between
+    assert single == ["0.9995", "0.123", "1", "1.23", "0.9", "1"]
 
 
 def test_selection_is_checked_and_completed():

@@ -220,3 +220,11 @@ def test_a_comparison_is_decided_by_its_numbers():
     for arguments, message in [((float("nan"), 1, 1), "two finite numbers"), ((1, 2, 0), "margin of a comparison is positive")]:
         with pytest.raises(ValueError, match=message):
             plots.comparison(*arguments)
+
+
+@pytest.mark.parametrize("values, words", [
+    ([0.9, 0.99, 0.999, 0.9995], ["0.9", "0.99", "0.999", "0.9995"]), ([0.9995], ["0.9995"]), ([1.0, 1.0005], ["1", "1.0005"]), ([0.1234567], ["0.123"]),
+    ([1.0001e-4, 1e-4], ["1.0001·10⁻⁴", "10⁻⁴"]), ([1 - 1e-9], ["1"]), ([0.0, -0.5, 12345.6], ["0", "−0.5", "12300"]),
+])  # fmt: skip
+def test_numbers_that_are_close_are_told_apart(values, words):
+    assert [plots.number(v, values) for v in values] == words

@@ -1,13 +1,17 @@
 """Curvature probes against dense float64 matrices made by torch.func."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.func import grad, jacrev
 
 from descent import Task, data, models, sweep
+from descent.backprop import Gradients
 from descent.probes import curvature
 from descent.seeding import generator
 
@@ -233,3 +237,49 @@ def test_bad_arguments_are_named():
         curvature.top_eigenvalues(task, w, k=0)
     with pytest.raises(ValueError, match=r"w has shape \(3, 2\)"):
         curvature.top_eigenvalues(task, w[:, :2])
+
+
+# -- examples that are as good as learned ----------------------------------------------------
+
+
+def saturated(loss, sign, z, dtype, autograd, hidden=False):
+    """Largest Hessian and Gauss-Newton eigenvalues of a network whose single example has the margin sign * z."""
+    target = torch.tensor([[1.0]]) if loss == "logistic" else torch.tensor([1])
+    last = [[sign * z]] if loss == "logistic" else [[0.0], [sign * z]]
+    widths = (1, 1, len(last)) if hidden else (1, len(last))
+    task = Task(models.MLP(widths, bias=False), data.Data("one", torch.ones(1, 1), target), loss)
+    w = torch.tensor([[*([0.7] if hidden else []), *np.ravel(last)]], dtype=dtype)
+    part, own = task.part("train", dtype=dtype), Gradients(task, autograd)
+    return [curvature.largest(f(task, w, part.x, part.y, own), w)[0].item() for f in (curvature.hvp, curvature.gnvp)]
+
+
+@pytest.mark.parametrize("autograd", [False, True], ids=["written out", "autograd"])
+@pytest.mark.parametrize("loss", ["logistic", "cross_entropy"])
+@settings(max_examples=30, deadline=None)
+@given(z=st.floats(1, 80), sign=st.sampled_from([-1, 1]), double=st.booleans())
+def test_curvature_where_a_probability_rounds_to_one(loss, autograd, z, sign, double):
+    z = float(np.float32(z if double else z / 2))  # beyond z = 43 the squares of the curvature, in norms, underflow in float32
+    right = np.exp(-z) / (1 + np.exp(-z)) ** 2 * (2 if loss == "cross_entropy" else 1)
+    found = saturated(loss, sign, z, torch.float64 if double else torch.float32, autograd)
+    np.testing.assert_allclose(found, right, rtol=1e-10 if double else 2e-5)
+
+
+@pytest.mark.parametrize("autograd", [False, True], ids=["written out", "autograd"])
+@pytest.mark.parametrize("loss", ["logistic", "cross_entropy"])
+@pytest.mark.parametrize("z", [5.0, 12.0, 20.0, 30.0, 40.0])
+def test_curvature_below_what_is_learned(loss, autograd, z):
+    """The second derivatives of the layers count too, weighted with the loss's slope, which may not round away either."""
+    single, double = (saturated(loss, 1, z, dtype, autograd, hidden=True) for dtype in (torch.float32, torch.float64))
+    np.testing.assert_allclose(single, double, rtol=1e-4)
+
+
+def test_a_learned_neighbour_leaves_the_others_and_the_gradient_as_they_are():
+    task = Task(models.MLP((3, 4, 2)), data.gaussian(8, 3))
+    w = torch.randn(2, task.parameters, generator=torch.Generator().manual_seed(0))
+    w[0] = torch.cat([torch.zeros(16), torch.zeros(8), torch.tensor([40.0, 0.0])])  # certain of class 0, rightly where there is no other
+    task = replace(task, data=replace(task.data, y=torch.zeros(8, dtype=torch.int64)))
+    part, own = task.part("train"), Gradients(task)
+    before = own(w, part.x, part.y)[1].clone()
+    v = torch.ones_like(w)
+    both, alone = curvature.hvp(task, w, part.x, part.y, own)(v), curvature.hvp(task, w[1:], part.x, part.y)(v[1:])
+    assert torch.equal(both[1:], alone) and torch.equal(own(w, part.x, part.y)[1], before)

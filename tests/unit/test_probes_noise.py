@@ -49,6 +49,23 @@ def test_per_example_gradients_their_covariance_and_the_noise_scale(name, monkey
     np.testing.assert_allclose(noise.noise_scale(task, w), scale, rtol=1e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"parametrization": "ntk", "output_scale": 3.0}, {"activation": "relu"}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_of_examples_that_are_nearly_alike(dtype, options):
+    """The mean of the squares less the square of the mean would have no digits left."""
+    for spread in (1e-1, 1e-2, 1e-3, 1e-4) if dtype == torch.float32 else (1e-4, 1e-8):
+        g = torch.Generator().manual_seed(0)
+        x = torch.randn(1, 8, generator=g).double() + spread * torch.randn(64, 8, generator=g).double()
+        for loss, y in {"mse": torch.ones(64, 2), "cross_entropy": torch.ones(64, dtype=torch.int64)}.items():
+            task = Task(models.MLP((8, 16, 2), **options), data.Data("alike", x, y), loss)
+            w = networks(task).to(dtype)
+            part = task.part("train", dtype=dtype)
+            each = noise.example_gradients(task, w, part.x, part.y).double()
+            right = (each - each.mean(1, keepdim=True)).square().sum((1, 2)) / 64
+            np.testing.assert_allclose(noise.noise_trace(task, w), right, rtol=0.01)
+            np.testing.assert_allclose(noise.noise_scale(task, w), right / each.mean(1).square().sum(1), rtol=0.01)
+
+
 def test_noise_of_tilts_is_what_was_asked_for():
     np.testing.assert_allclose(noise.covariance(TASKS["tilts"], torch.zeros(1, 2))[0], np.diag([0.25, 4]), atol=0.6)
     np.testing.assert_allclose(noise.noise_trace(TASKS["tilts"], torch.ones(1, 2)), 4.25, rtol=1e-5)

@@ -12,8 +12,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descent import Task, backprop, cache, data, models, optimizers, probes, retrain, schedules, seeds, sweep
-from descent.sweep import REPORT, WORKING_SET, _plan, _Run, _Training
+from descent import Task, backprop, cache, data, explore, models, optimizers, probes, retrain, schedules, seeds, sweep
+from descent.seeding import Generator, key
+from descent.sweep import REPORT, WORKING_SET, _initial, _plan, _Run, _Training, recipe
 
 DIGITS = data.digits(200, val=50)
 TASK = Task(models.MLP((64, 16, 10)), DIGITS)
@@ -110,6 +111,58 @@ def test_every_step_uses_the_same_memory(batch_size):
         training.step(t)
     assert places() == before and training.h.step == 9
     assert training.h.lr.flatten()[0].item() == pytest.approx(0.1 * schedules.linear()(8, 9))
+
+
+@pytest.mark.parametrize("model", [
+    models.Quadratic((1.0, 4.0)), models.Quadratic((1.0, 4.0), start=(0.1, 0.7)), models.MLP((3, 4, 2), bias=False), models.Pathways(3, 5, product=0.1, noise=0.0),
+    models.DiagonalLinear(4), models.LazyMLP((3, 4, 2), bias=False), models.StartedMLP((3, 4, 2), bias=False, first=lambda g: g.normal(4, 3) / 3**0.5),
+    models.Mirrored(models.MLP((3, 4, 2), bias=False)), models.ScalarNetwork(3, noise=0.0),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("seeds", [[0], range(20)], ids=len)  # one after another, or together
+def test_a_float64_run_starts_in_float64(model, seeds):
+    single = isinstance(model, models.Function | models.Quadratic | models.Pathways | models.DiagonalLinear)
+    task = Task(model, data.gaussian(4, *model.input_shape), "output" if single else "cross_entropy")
+    one, scaled, short = (_initial(task, list(seeds), np.full(len(seeds), s), t) for s, t in ((1.0, torch.float64), (0.3, torch.float64), (0.3, torch.float32)))
+    torch.testing.assert_close(scaled, torch.where(one == scaled, one, 0.3 * one), rtol=2e-15, atol=0)
+    torch.testing.assert_close(scaled.float(), short, rtol=2e-6, atol=1e-7)
+    assert (scaled != scaled.float())[scaled != 0].double().mean() > 0.4  # what was rounded would be float32's
+
+
+def test_float64_runs_meet_nothing_that_was_rounded():
+    """Start, init scale, learning rate, schedule and fresh examples: all of them to 15 digits."""
+    bowl = Task(models.Quadratic((1.0,), start=(0.1,)), data.nothing(1), "output")
+    ds = train(bowl, lr=0.1, init_scale=[0.3, 1.0], schedule=schedules.linear(), dtype=torch.float64, record="weights", record_every=1)
+    right = 0.1 * np.array([[0.3], [1.0]]) * np.cumprod([1.0, *(1 - 0.1 * (1 - np.arange(20) / 20))])
+    np.testing.assert_allclose(ds.weights.squeeze(), right, rtol=1e-14)
+    assert models.Pathways(3, 1, product=0.1, noise=0.0).init(Generator(key(0, "init"), dtype=torch.float64))["w"][0, 0].item() == pytest.approx(0.1 ** (1 / 3), rel=1e-15)
+    law = data.linear_regression(64, (1.0, 0.3, 0.1))
+    fresh = Task(models.MLP((3, 1), bias=False), law, "mse")
+    ds = train(fresh, lr=0.5, steps=2000, batch_size=8, sampling="fresh", dtype=torch.float64, record=["loss"])
+    assert ds.loss[..., -1].item() < 1e-28  # targets of float32 would leave about 1e-15
+    x, y = (t.squeeze() for t in fresh.fresh(torch.tensor(0), torch.tensor(0), 16, torch.float64))
+    torch.testing.assert_close(y, law.truth @ x, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("how", [{}, {"batch_size": 4}, {"batch_size": 4, "sampling": "replacement"}, {"batch_size": 4, "sampling": "fresh"}], ids=str)
+def test_the_last_step_diverges_like_any_other(how, dtype):
+    """A run of n steps finds what a longer one finds in its first n, wherever it records."""
+    task = Task(models.MLP((3, 4, 1)), data.linear_regression(16, (1.0, 1.0, 1.0)), "mse")
+    arguments = {"lr": [0.01, 1e3, 1e10, 1e30], "seed": [0, 1], "record": ["loss", "weights"], "dtype": dtype} | how
+    long = train(task, **arguments, steps=12).diverged_at
+    assert set(np.unique(long)) > {1.0} and long.sel(lr=0.01).isnull().all()
+    for steps in (1, 2, 3, 7):
+        for every in (1, steps, [0]):
+            ds = train(task, **arguments, steps=steps, record_every=every)
+            xr.testing.assert_equal(ds.diverged_at, long.where(long <= steps))
+            lost = ds.weights.isnull().any("parameter") & (ds.step == steps)
+            assert (lost.any("step") <= ds.diverged_at.notnull()).all()
+
+
+def test_a_start_without_a_finite_loss_has_diverged():
+    ds = train(BOWL, init_scale=[1.0, 1e30], lr=0.1, steps=3, record_every=1)
+    assert ds.loss.sel(init_scale=1e30).isnull().all()
+    np.testing.assert_array_equal(ds.diverged_at, [[np.nan], [0]])
 
 
 def test_a_diverging_neighbour_is_harmless():
@@ -384,3 +437,81 @@ def test_off_means_off(monkeypatch, tmp_path):
 def test_cpu_and_gpu_agree():
     cpu, gpu = (train(lr=[0.01, 0.1], device=d, dtype=torch.float64, record=["loss", "weights"]) for d in ("cpu", "cuda"))
     np.testing.assert_allclose(cpu.weights, gpu.weights, rtol=1e-8, atol=1e-10)
+
+
+# -- a recipe is that of its values ----------------------------------------------------------
+
+CUTS = {
+    "whole": lambda d: d, "part of a dimension": lambda d: d.isel(lr=[2, 0]), "steps": lambda d: d.isel(step=slice(None, None, 3)), "a seed": lambda d: d.isel(seed=1),
+    "a seed without its label": lambda d: d.isel(seed=1, drop=True), "an eigenvalue": lambda d: d.isel(eigenvalue=0), "some weights": lambda d: d.isel(parameter=slice(0, 20, 3)),
+    "a variable": lambda d: d[["loss"]], "transposed": lambda d: d.transpose(), "cut and joined": lambda d: xr.concat([d.isel(lr=[0]), d.isel(lr=[2])], "lr"),
+    "with another": lambda d: d.assign(gap=2 * d.loss), "float64": lambda d: d.astype(float), "copied": lambda d: d.copy(deep=True),
+}  # fmt: skip
+CHANGES = {
+    "times 100": lambda d: 100 * d, "one curve": lambda d: d.assign(loss=d.loss.where(d.lr != 0.2, 1.001 * d.loss)), "mean": lambda d: d.mean("seed"),
+    "mean of weights": lambda d: d.mean("parameter"), "masked": lambda d: d.where(d.lr > 0.1), "exchanged": lambda d: d.assign_coords(lr=d.lr.values[::-1]),
+    "other labels": lambda d: d.assign_coords(lr=[1.0, 2.0, 3.0]), "shifted": lambda d: d.shift(step=1), "scaled, then cut": lambda d: (2 * d).isel(eigenvalue=0),
+    "stacked": lambda d: d.stack(run=("lr", "seed")), "another's name": lambda d: d.assign(loss=d.weights[..., 0]), "epochs": lambda d: d.assign_coords(step=d.step / 4),
+    "log": lambda d: np.log10(abs(d)), "text": lambda d: d.assign(loss=d.loss.astype(str)),
+}  # fmt: skip
+MIXED = dict(lr=[0.1, 0.2, 0.4], seed=[0, 1], record=["loss", "weights", probes.curvature.eigenvalues(2)], steps=10)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return train(Task(models.MLP((3, 4, 2)), data.gaussian(64, 3)), **MIXED)
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_cut_dataset_keeps_its_recipe(mixed, name):
+    assert recipe(CUTS[name](mixed))[1]["steps"] == 10
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_dataset_has_lost_its_recipe(mixed, name):
+    changed = CHANGES[name](mixed.assign_attrs()).assign_attrs(mixed.attrs)
+    for ask in (recipe, lambda d: retrain(d, lr=0.3), lambda d: explore(d.drop_vars("weights"), caption="c", alt="a", browser=False).train_here({}) if name == "one curve" else recipe(d)):
+        with pytest.raises(ValueError, match="joined to another or calculated with"):
+            ask(changed)
+
+
+def test_values_changed_in_place_have_lost_their_recipe():
+    for change in (lambda v: np.multiply(v, 2, out=v), lambda v: v.sort(), lambda v: v.__setitem__((0, 0, -1), 0)):
+        ds = train(lr=[0.1, 0.2], steps=5)
+        change(ds.loss.values)
+        with pytest.raises(ValueError, match="values of 'loss' that its sweep did not record"):
+            retrain(ds, lr=0.3)
+
+
+@pytest.mark.parametrize("join", [
+    lambda a, b: xr.concat([a, b], "run", data_vars="all", coords="different", compat="equals", combine_attrs="override").isel(run=1),
+    lambda a, b: xr.concat([a, b], "run", data_vars="all", coords="different", compat="equals", combine_attrs="override"),
+    lambda a, b: xr.concat([a.expand_dims("batch_size"), b.expand_dims("batch_size")], "batch_size", combine_attrs="override"),
+    lambda a, b: xr.merge([a[["weights"]], b[["loss"]]], compat="override", combine_attrs="override"),
+    lambda a, b: xr.combine_nested([a, b], "run", data_vars="all", coords="different", compat="equals", combine_attrs="override").isel(run=1, drop=True),
+], ids=["one of two", "both", "a dimension", "merge", "combine"])  # fmt: skip
+def test_joined_datasets_have_lost_their_recipe(join):
+    a, b = (train(lr=[0.1, 0.2], steps=5, batch_size=size, record=["loss", "weights"]) for size in (8, 32))
+    with pytest.raises(ValueError, match="joined to another or calculated with"):
+        retrain(join(a, b), lr=0.15)
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [
+    dict(seed=[2**32 - 1, 0]), dict(seed=2**32 - 1), dict(seed=[0, 1], batch_size=[8, None], optimizer=["sgd", "adam"], clip=[1.0, 2.0], record=["loss", "weights"]),
+    dict(schedule=[schedules.constant(), schedules.warmup(3) * schedules.cosine()], dtype=torch.float64), dict(lr=[0.1, 1e30]),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_result_survives_a_file(arguments, cached, tmp_path, monkeypatch):
+    monkeypatch.setenv("DESCENT_CACHE", str(tmp_path))
+    task = Task(models.MLP((3, 4, 2)), data.gaussian(64, 3), name="η “task” 1")
+    for _ in range(1 + cached):
+        ds = sweep(task, **{"lr": [0.1, 0.2], "steps": 5} | arguments)
+    for part in (ds, ds.isel(seed=-1), ds.isel(lr=0)):
+        part.to_netcdf(tmp_path / "runs.nc")
+        back = xr.load_dataset(tmp_path / "runs.nc")
+        assert back.identical(part)
+        figure = explore(back.drop_vars("weights", errors="ignore"), caption="c", alt="a", start={})
+        assert figure.to_html() and recipe(back) is recipe(part)

@@ -102,8 +102,7 @@ class Package:
             if t in columns:
                 exports["measure"](store)
                 curves[:, :, columns[t]] = read("recorded", "<f4", len(d["record"]), d["seeds"])
-            if t < d["steps"]:
-                exports["step"](store)
+            exports["step"](store)  # the one after the last tells which networks have diverged in that
         return dict(zip(d["record"], curves)) | {"diverged_at": read("diverged_at", "<f4", d["seeds"])}
 
 

@@ -221,7 +221,8 @@ def trace(task: Task, plan: Plan) -> Program:
                 losses, gradient = gradients(w, x, y)
             if rule.ahead:
                 gradient = rule.corrected(gradient, gradients(w + rule.ahead(gradient, h), x, y)[1], h)
-            bound = torch.where(v["t"] == 0, DIVERGENCE * losses.abs().clamp(min=1.0), v["bound"])
+            first = (DIVERGENCE * losses.abs().clamp(min=1.0)).clamp(max=torch.finfo(torch.float32).max)
+            bound = torch.where(v["t"] == 0, first, v["bound"])
             alive = v["alive"] & (losses <= bound)  # false for NaN too
             diverged_at = torch.where(v["alive"] & ~alive, v["t"].float(), v["diverged_at"])
             optimizers.step(rule, w, gradient, state, h, alive)

@@ -115,8 +115,10 @@
     let over;
     do {
       if (training.step === description.record_steps[training.column]) measure();
-      over = training.step === description.steps || diverged.every((at) => !isNaN(at));
-      if (!over) exports.step(), training.step++;
+      over = diverged.every((at) => !isNaN(at));
+      if (!over) exports.step(); // the one after the last tells which networks have diverged in that
+      over ||= training.step === description.steps;
+      if (!over) training.step++;
     } while (!over && performance.now() < until);
     const { id, step, curves, start } = training;
     const now = performance.now();

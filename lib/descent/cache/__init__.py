@@ -7,7 +7,7 @@ is kept and `clear()` removes it; `python -m descent.cache` does both from a ter
 Two environment variables decide where and how much: `DESCENT_CACHE`, a folder (by default in the
 user's cache folder) or "off", and `DESCENT_CACHE_LIMIT`, a size such as "500MB" (by default
 2 GB). Beyond it, the results not used for longest go first. Whatever happens to the files, a
-sweep does not fail for it: it trains again.
+sweep does not fail for it: it trains again, and a warning says once why a result is not kept.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import logging
 import math
 import os
 import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,17 +97,16 @@ def load(key: str) -> xr.Dataset | None:
 def save(key: str, dataset: xr.Dataset) -> None:
     """Store a result under `key` and remove the least recently used ones beyond the limit.
 
-    The file appears whole or not at all. What cannot be stored is not, and a message on the
-    log says why.
+    The file appears whole or not at all. What cannot be stored is not, and a warning says why.
     """
     where = folder()
     if where is None or not _KEY.fullmatch(key):
         return
     part = None
     try:
-        if dataset.nbytes > limit():
-            raise ValueError(f"it is larger than {_bytes(limit())}, the limit for all results (DESCENT_CACHE_LIMIT)")
         pieces = _pieces(dataset)
+        if sum(memoryview(piece).nbytes for piece in pieces) > limit():
+            raise ValueError(f"it is larger than {_bytes(limit())}, the limit for all results (DESCENT_CACHE_LIMIT)")
         where.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(prefix=_PART, dir=where)
         with open(descriptor, "wb") as file:
@@ -208,8 +207,8 @@ def _tidy(where: Path) -> None:
 
 @cache
 def _tell(message: str) -> None:
-    """Log a message, the first time that it comes up."""
-    logging.getLogger(__name__).warning(message)
+    """Warn, the first time that a message comes up."""
+    warnings.warn(message, stacklevel=4)  # where `sweep` was called
 
 
 # -- to see and clear it -----------------------------------------------------------------

@@ -43,6 +43,8 @@ from typing import Any
 
 import numpy as np
 
+from descent.quantities import css_line
+
 __all__ = ["PART", "Feedback", "NotAnAnswer", "check", "compare", "exercise", "modules", "names", "nearest", "number", "predict", "right", "wrong"]
 
 _ID = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)/(\d+)")
@@ -85,7 +87,8 @@ class Feedback:
         mark = {True: "✓", False: "✗", None: "○"}[self.right]
         role = {True: "accuracy", False: "divergence", None: "muted"}[self.right]
         html = (
-            f'<div class="descent-feedback" role="status" style="padding:.3rem 0 .3rem .9rem;border-left:3px solid var(--d-{role},currentColor)">'
+            f'<div class="descent-feedback" role="status" style="padding:.3rem 0 .3rem .9rem;border-left:3px solid var(--d-{role});color:var(--d-ink);background:var(--d-paper)">'
+            f"<style>{css_line('ink', 'paper', role)}</style>"
             f'<strong><span aria-hidden="true">{mark}</span> {self.word}.</strong> {escape(self.message)}</div>'
         )
         return {"text/plain": str(self), "text/html": html}

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descent import seeding
-from descent.backprop import CURVATURES, Gradients
+from descent.backprop import CURVATURES, Gradients, slope
 from descent.probes import Networks, Probe, register
 from descent.task import Part, Task
 
@@ -67,8 +67,8 @@ def hvp(task: Task, w: Tensor, x: Tensor, y: Tensor, gradients: Gradients | None
     leaves = _leaves(task, w)
     inputs = list(leaves.values())
     with torch.enable_grad():
-        losses = task.losses(leaves, x, y)
-        slopes = torch.autograd.grad(losses.sum(), inputs, create_graph=True)
+        outputs = task.model.apply(leaves, x)
+        slopes = torch.autograd.grad(outputs, inputs, slope(task.loss, outputs, y) / x.shape[-1], create_graph=True)
     curved = [g for g in slopes if g.requires_grad]  # a linear loss has constant gradients
 
     def product(v: Tensor) -> Tensor:

@@ -85,25 +85,34 @@ def _trace_and_gradient(task: Task, w: Tensor, data: Part) -> tuple[Tensor, Tens
     gradients = Gradients(task)
     if isinstance(task.model, models.MLP) and gradients.twice:
         gradient = gradients(w.detach(), data.x, data.y)[1]
-        return (_of_mlp(gradients, len(data)) - gradient.square().sum(1)).clamp(min=0), gradient
+        return _of_mlp(gradients, len(data)), gradient
     gradient = task.losses_and_gradients(w, data.x, data.y)[1]
     squares = sum((g - gradient[:, None]).square().sum((1, 2)) for g in _chunks(task, w, data.x, data.y))
     return squares / len(data), gradient
 
 
 def _of_mlp(gradients: Gradients, n: int) -> Tensor:
-    """Mean squared norm of the examples' gradients, (K,), from the two passes of the mean gradient.
+    """tr Sigma (K,) from the two passes of the mean gradient.
 
-    The gradient of example i in a layer's weights is the outer product of delta_i, its gradient in the layer's
-    output, and a_i, the layer's input, and has squared norm |delta_i|^2 |a_i|^2 (Goodfellow 2015,
-    "Efficient per-example gradient computations").
+    The gradient of example i in a layer's weights is the outer product d_i a_i^T of its gradient in the layer's output
+    and the layer's input, and has squared norm |d_i|^2 |a_i|^2 (Goodfellow 2015, "Efficient per-example gradient computations").
+    The variance is taken around the outer product of the means, d a^T, because the mean of the squares less
+    the square of the mean has no digits left where examples are alike:
+    |d_i a_i^T - d a^T|^2 = |d|^2 |a_i - a|^2 + |d_i - d|^2 |a_i|^2 + 2 d . (d_i - d) a_i . (a_i - a).
     """
-    family, squares = gradients.family, 0.0
+    family, total = gradients.family, 0.0
     inputs, _, deltas, _ = family.passes()
-    for factor, a, delta in zip(family.factors, inputs, deltas):
-        lengths = factor**2 * a.square().sum(-2) + (1.0 if family.model.bias else 0.0)
-        squares = squares + n * (delta.square().sum(1) * lengths).sum(1)  # the deltas are those of the mean over n
-    return squares
+    for i, (factor, a, delta) in enumerate(zip(family.factors, inputs, deltas)):
+        delta = n * delta  # they are those of the mean over n
+        a_mean, d_mean = a.mean(-1, keepdim=True), delta.mean(-1, keepdim=True)
+        a_off, d_off = a - a_mean, delta - d_mean
+        along = d_mean.square().sum(-2) * a_off.square().sum(-2) + d_off.square().sum(-2) * a.square().sum(-2)
+        across = 2 * (d_mean * d_off).sum(-2) * (a * a_off).sum(-2)
+        off = gradients.parts[f"W{i}"] / factor - d_mean @ a_mean.mT  # the mean gradient from that point
+        total = total + factor**2 * ((along + across).mean(-1) - off.square().sum((1, 2)))
+        if family.model.bias:
+            total = total + d_off.square().sum(-2).mean(-1)
+    return total.clamp(min=0)
 
 
 register(Probe("noise_trace", lambda n: noise_trace(n.task, n.w, n.parts["train"])))
