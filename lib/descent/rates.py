@@ -23,11 +23,12 @@ def contraction(loss: xr.DataArray, low: float = 0.0, high: float = np.inf) -> x
     return ratio.where(last > first).rename("loss_ratio").drop_attrs(deep=False)
 
 
-def slowest_axis(task: Task, weights: xr.DataArray) -> xr.DataArray:
-    """Rate of the logarithm of the loss, 2 log max_i |1 - lr lambda_i|, for gradient descent that arrives at `weights`.
+def axis_rates(task: Task, weights: xr.DataArray) -> xr.DataArray:
+    """Rates of the logarithm of the loss, 2 log |1 - lr lambda_i|, along the axes of the bowl in which gradient descent arrives at `weights`.
 
     At zero squared error the nonzero eigenvalues lambda_i of the Hessian are those of J J^T / n, J the Jacobian of all outputs
-    on the n training examples; the slowest of these axes decides in the end.
+    on the n training examples; the slowest of these axes, the largest rate, decides in the end. One for each output of each example,
+    in a last dimension "axis".
 
     Args:
         task: a task with squared error.
@@ -37,13 +38,13 @@ def slowest_axis(task: Task, weights: xr.DataArray) -> xr.DataArray:
         ValueError: the task's loss is not "mse".
     """
     if task.loss != "mse":
-        raise ValueError(f"slowest_axis needs the loss 'mse', the task has {task.loss!r}")
+        raise ValueError(f"axis_rates needs the loss 'mse', the task has {task.loss!r}")
     rows = torch.tensor(weights.values).reshape(-1, weights.sizes["parameter"])
     kernels = ntk(task, rows, task.part("train").x.to(rows.dtype)) / len(task.data)
     shape = weights.isel(parameter=0, drop=True)
     curvatures = torch.linalg.eigvalsh(kernels).numpy().reshape(*shape.shape, -1)
     factors = np.abs(1 - shape.lr.broadcast_like(shape).values[..., None] * curvatures)
-    return shape.copy(data=2 * np.log(factors.max(-1))).rename("log_loss_ratio").drop_attrs(deep=False)
+    return xr.DataArray(2 * np.log(factors), shape.coords, (*shape.dims, "axis"), "log_loss_ratio")
 
 
 def path_length(gradient_norm: xr.DataArray, lr: float | xr.DataArray) -> xr.DataArray:
