@@ -42,21 +42,40 @@ def _prox(w: Tensor, x: Tensor, lr: Tensor) -> Tensor:
     return w + (_prox_scalar(z, b, lr * norm) - z) / norm * a
 
 
+def _prox_linear(w: Tensor, x: Tensor, lr: Tensor) -> Tensor:
+    """The prox-linear step of one example: the proximal point of |r + 2 z a . (v - w)|, z = a . w, r = z^2 - b.
+
+    The square is linearized, the kink is kept, so that the step never goes beyond the kink (Davis & Drusvyatskiy 2019).
+    """
+    a, b = x[..., :-1, 0], x[..., -1:, 0]
+    z = (a * w).sum(-1, keepdim=True)
+    slope, gap = 2 * z * a, z.square() - b
+    reach = lr * slope.square().sum(-1, keepdim=True)
+    return w - lr * torch.where(gap.abs() < reach, gap / reach, gap.sign()) * slope
+
+
+#: How one example's loss is modelled by the step of the optimizer "proximal_point".
+MODELS = {"exact": _prox, "linear": _prox_linear}
+
+
 def _value(w: Tensor, x: Tensor) -> Tensor:
     """|(a . w)^2 - b| for each example x = (a, b)."""
     return ((x[..., :-1, :] * w).sum(-2).square() - x[..., -1, :]).abs()
 
 
-def phase_retrieval(n: int, dim: int, outliers: float = 0.0, seed: int = 0) -> Task:
+def phase_retrieval(n: int, dim: int, outliers: float = 0.0, seed: int = 0, model: str = "exact") -> Task:
     """Find w from measurements b = (a . w*)^2 by minimizing the mean of |(a . w)^2 - b|.
 
     The vectors a are standard normal, |w*| = 1, and a fraction `outliers` of the b is
-    replaced by squares of standard normal numbers. The task can be trained with every
-    optimizer, "proximal_point" included.
+    replaced by squares of standard normal numbers. The optimizer "proximal_point" minimizes a model
+    of one example's loss: the loss itself (`model="exact"`), or |linearized residual| (`model="linear"`,
+    the prox-linear or Gauss-Newton step). The other optimizers do not depend on `model`.
 
     Raises:
-        ValueError: n or dim is not positive, or `outliers` does not lie between 0 and 1.
+        ValueError: n or dim is not positive, `outliers` does not lie between 0 and 1, or `model` is neither.
     """
+    if model not in MODELS:
+        raise ValueError(f"phase_retrieval: model is one of {', '.join(MODELS)}, got {model!r}")
     if n < 1 or dim < 1 or not 0 <= outliers <= 1:
         raise ValueError(f"phase_retrieval: n={n} and dim={dim} must be positive, outliers={outliers} between 0 and 1")
     g = generator(seed, "data")
@@ -66,7 +85,7 @@ def phase_retrieval(n: int, dim: int, outliers: float = 0.0, seed: int = 0) -> T
     wrong = g.uniform(n) < outliers
     b = torch.where(wrong, g.normal(n).double().square(), b)
     data = Data("phase retrieval", torch.cat([a, b[:, None]], 1), torch.zeros(n, dtype=torch.int64))
-    return Task(Function(_value, dim, prox=_prox, features=dim + 1), data, loss="output")
+    return Task(Function(_value, dim, prox=MODELS[model], features=dim + 1), data, loss="output")
 
 
 def weak_convexity(task: Task) -> float:

@@ -1,9 +1,13 @@
-"""What is read off recorded curves: how fast a loss falls, how long a path is, where its average lies."""
+"""What is read off recorded curves: how fast a loss falls and should fall, how long a path is, where its average lies."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 import xarray as xr
+
+from descent.probes.features import ntk
+from descent.task import Task
 
 
 def contraction(loss: xr.DataArray, low: float = 0.0, high: float = np.inf) -> xr.DataArray:
@@ -17,6 +21,30 @@ def contraction(loss: xr.DataArray, low: float = 0.0, high: float = np.inf) -> x
     begin, end = (loss.where(loss.step == at).max("step") for at in (first, last))
     ratio = (end / begin) ** (1 / (last - first).clip(1))
     return ratio.where(last > first).rename("loss_ratio").drop_attrs(deep=False)
+
+
+def axis_rates(task: Task, weights: xr.DataArray) -> xr.DataArray:
+    """Rates of the logarithm of the loss, 2 log |1 - lr lambda_i|, along the axes of the bowl in which gradient descent arrives at `weights`.
+
+    At zero squared error the nonzero eigenvalues lambda_i of the Hessian are those of J J^T / n, J the Jacobian of all outputs
+    on the n training examples; the slowest of these axes, the largest rate, decides in the end. One for each output of each example,
+    in a last dimension "axis".
+
+    Args:
+        task: a task with squared error.
+        weights: dimensions (..., "parameter") with the coordinate lr, as the probe "weights" records them.
+
+    Raises:
+        ValueError: the task's loss is not "mse".
+    """
+    if task.loss != "mse":
+        raise ValueError(f"axis_rates needs the loss 'mse', the task has {task.loss!r}")
+    rows = torch.tensor(weights.values).reshape(-1, weights.sizes["parameter"])
+    kernels = ntk(task, rows, task.part("train").x.to(rows.dtype)) / len(task.data)
+    shape = weights.isel(parameter=0, drop=True)
+    curvatures = torch.linalg.eigvalsh(kernels).numpy().reshape(*shape.shape, -1)
+    factors = np.abs(1 - shape.lr.broadcast_like(shape).values[..., None] * curvatures)
+    return xr.DataArray(2 * np.log(factors), shape.coords, (*shape.dims, "axis"), "log_loss_ratio")
 
 
 def path_length(gradient_norm: xr.DataArray, lr: float | xr.DataArray) -> xr.DataArray:

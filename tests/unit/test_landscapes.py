@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray as xr
 
-from descent import landscapes, rates, sweep
+from descent import Task, data, landscapes, models, rates, sweep
 from descent.probes.curvature import hessian
 
 
@@ -45,6 +45,24 @@ def test_contraction_of_a_geometric_curve():
     assert np.isnan(rates.contraction(loss)[2])
     bump = xr.DataArray([1e-3, 1e-9, 1e-3, 1e-4], dims="step", coords={"step": range(4)})
     assert np.isnan(rates.contraction(bump, low=1e-6)), "nothing counts after the window was left"
+
+
+def test_the_rates_of_the_axes_are_those_of_the_dense_hessian_at_zero_loss():
+    few = data.linear_regression(4, [1.0] * 6, noise=1.0, seed=1)
+    task = Task(models.MLP((6, 32, 1), activation="tanh"), few, "mse")
+    run = sweep(task, lr=[0.05, 0.15], seed=[0, 1], steps=2000, record=["loss", "weights"], record_every=[2000], dtype=torch.float64)
+    assert float(run.loss.max()) < 1e-20
+    found = rates.axis_rates(task, run.weights.isel(step=-1))
+
+    def loss(w):
+        return ((task.model.apply(task.unflatten(w[None]), few.x.double().T)[0] - few.y.double().T) ** 2).sum() / 2 / 4
+
+    for lr, seed in [(0.05, 0), (0.15, 1)]:
+        w = torch.tensor(run.weights.sel(lr=lr, seed=seed).isel(step=-1).values)
+        curvatures = torch.linalg.eigvalsh(torch.func.hessian(loss)(w))[-4:]
+        np.testing.assert_allclose(found.sel(lr=lr, seed=seed), 2 * np.log(np.abs(1 - lr * curvatures.numpy())), rtol=1e-6)
+    with pytest.raises(ValueError, match="needs the loss 'mse'"):
+        rates.axis_rates(landscapes.bowl((1.0,)), run.weights)
 
 
 def test_path_length_is_the_distance_on_a_straight_line():

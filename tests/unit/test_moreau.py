@@ -53,6 +53,21 @@ def test_prox_of_one_example_beats_a_fine_grid():
         assert value.item() <= values.min().item() + 1e-9
 
 
+def test_the_prox_linear_step_beats_a_fine_grid_on_its_model():
+    model = moreau.phase_retrieval(10, 1, seed=1, model="linear").model
+    grid = torch.linspace(-6, 6, 600_001, dtype=torch.float64)
+    for w, b, lr in [(0.7, 1.0, 0.1), (-2.0, 0.5, 0.3), (0.01, 2.0, 0.7), (1.0, 1.0, 5.0), (0.3, 0.2, 0.5)]:
+        x = torch.tensor([[1.5], [b]], dtype=torch.float64)
+        found = model.prox(torch.tensor([[w]], dtype=torch.float64), x, torch.tensor([[lr]], dtype=torch.float64))
+
+        def modelled(v, w=w, b=b, lr=lr):
+            return ((1.5 * w) ** 2 - b + 2 * 1.5**2 * w * (v - w)).abs() + (v - w) ** 2 / (2 * lr)
+
+        assert modelled(found).item() <= modelled(grid).min().item() + 1e-9
+    with pytest.raises(ValueError, match="one of exact, linear, got 'cubic'"):
+        moreau.phase_retrieval(10, 1, model="cubic")
+
+
 def test_gradient_is_zero_at_a_solution_without_outliers():
     task = moreau.phase_retrieval(60, 4, seed=2)
     a, b = task.data.x[:, :-1], task.data.x[:, -1]
