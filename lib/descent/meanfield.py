@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.linalg import solve_banded
+from scipy.optimize import linprog
 
 from descent import models
 from descent.data import Data
@@ -179,6 +180,34 @@ def gibbs(x: np.ndarray, y: np.ndarray, penalty: float, temperature: float) -> G
                 break
     pull, gap, p = parts(r)
     return Gibbs(r, angles, -2 * temperature / penalty * p * pull / gap, abs(pull))
+
+
+def three_knots(x: np.ndarray, gap: int, at: float, penalty: float, weight: float = 1.5) -> np.ndarray:
+    """Targets for inputs on a line whose optimum at zero temperature has three knots between x[gap] and x[gap + 1], both included.
+
+    The most that Shevchenko et al. 2021 allow: units that look to the right have pull one with opposite signs at both ends, units that look
+    to the left at a place between. Residuals for which no direction has more come from a linear program; the optimum is made of three
+    units of output `weight` there, and the targets are what it would have to miss by these residuals.
+
+    Args:
+        x: increasing, (n,).
+        at: the place between the ends, as a share of the interval; near one end of it.
+
+    Returns:
+        y (n,).
+
+    Raises:
+        ValueError: there are no such residuals. The interval must be wide, more than about two where the inputs are of size one.
+    """
+    angles, _ = _angles(x)
+    units = np.maximum(np.multiply.outer(x, np.cos(angles)) + np.sin(angles), 0)
+    kinks, sides = np.array([x[gap], x[gap + 1], x[gap] + at * (x[gap + 1] - x[gap])]), np.array([1, 1, -1])
+    wanted = np.maximum(sides * (x[:, None] - kinks), 0) / np.hypot(1, kinks)
+    for signs in ([1, -1, 1], [1, -1, -1]):
+        found = linprog(np.zeros(len(x)), np.r_[units.T, -units.T], np.ones(2 * len(angles)), wanted.T, signs, bounds=(None, None))
+        if found.status == 0:
+            return -weight * wanted @ signs - found.x * len(x) * penalty
+    raise ValueError(f"no residuals have pull one at {kinks.round(3).tolist()} and nowhere more; try another interval or place than gap={gap}, at={at}")
 
 
 def _angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
