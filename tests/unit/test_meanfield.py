@@ -204,3 +204,11 @@ def test_data_made_for_three_knots_have_them_and_no_pull_above_one():
         assert abs(found - (-1.2 + 2.4 * at)).min() < 0.03 and law.pull.max() <= 1
     with pytest.raises(ValueError, match="nowhere more"):
         mf.three_knots(x, 3, 0.5, 0.01)
+
+
+def test_descent_ends_at_the_optimum_of_the_convex_program():
+    g = generator(3, "data")
+    inputs, targets = g.normal(6, 3).double().numpy(), g.normal(6).double().numpy()
+    gates = np.unique(mf.gates_of(inputs, g.normal(4000, 3).double().numpy()), axis=0)
+    best = mf.network_objective(inputs, targets, mf.convex_program(inputs, targets, gates, 0.05, iterations=4000), 0.05)
+    assert mf.descended(100, inputs, targets, 0.05, rates=(0.3, 1.0), seed=[0, 1]) == pytest.approx(best, rel=0.01)
