@@ -9,15 +9,17 @@ Pilanci & Ergen 2020; solved as by Bai et al. 2022). Everything is dense and flo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.linalg import solve_banded
+from scipy.optimize import linprog
 
-from descent import models
+from descent import models, schedules
 from descent.data import Data
+from descent.sweep import sweep
 from descent.task import Task
 
 # ------------------------------------------------------------------ the distributional dynamics
@@ -181,6 +183,34 @@ def gibbs(x: np.ndarray, y: np.ndarray, penalty: float, temperature: float) -> G
     return Gibbs(r, angles, -2 * temperature / penalty * p * pull / gap, abs(pull))
 
 
+def three_knots(x: np.ndarray, gap: int, at: float, penalty: float, weight: float = 1.5) -> np.ndarray:
+    """Targets for inputs on a line whose optimum at zero temperature has three knots between x[gap] and x[gap + 1], both included.
+
+    The most that Shevchenko et al. 2021 allow: units that look to the right have pull one with opposite signs at both ends, units that look
+    to the left at a place between. Residuals for which no direction has more come from a linear program; the optimum is made of three
+    units of output `weight` there, and the targets are what it would have to miss by these residuals.
+
+    Args:
+        x: increasing, (n,).
+        at: the place between the ends, as a share of the interval; near one end of it.
+
+    Returns:
+        y (n,).
+
+    Raises:
+        ValueError: there are no such residuals. The interval must be wide, more than about two where the inputs are of size one.
+    """
+    angles, _ = _angles(x)
+    units = np.maximum(np.multiply.outer(x, np.cos(angles)) + np.sin(angles), 0)
+    kinks, sides = np.array([x[gap], x[gap + 1], x[gap] + at * (x[gap + 1] - x[gap])]), np.array([1, 1, -1])
+    wanted = np.maximum(sides * (x[:, None] - kinks), 0) / np.hypot(1, kinks)
+    for signs in ([1, -1, 1], [1, -1, -1]):
+        found = linprog(np.zeros(len(x)), np.r_[units.T, -units.T], np.ones(2 * len(angles)), wanted.T, signs, bounds=(None, None))
+        if found.status == 0:
+            return -weight * wanted @ signs - found.x * len(x) * penalty
+    raise ValueError(f"no residuals have pull one at {kinks.round(3).tolist()} and nowhere more; try another interval or place than gap={gap}, at={at}")
+
+
 def _angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Angles in a circle with trapezoid weights, close together where a unit's kink passes an input."""
     corners = np.concatenate([np.arctan2(s, -s * x) for s in (1, -1)])
@@ -337,6 +367,22 @@ def network_objective(inputs: np.ndarray, y: np.ndarray, v: np.ndarray, penalty:
     """
     residuals = program_residuals(inputs, y, v)
     return np.square(residuals).mean(-1) / 2 + penalty * np.linalg.norm(v, axis=-1).sum((-1, -2))
+
+
+def descended(width: int, inputs: np.ndarray, targets: np.ndarray, penalty: float, rates: Sequence[float], seed: Sequence[int]) -> np.ndarray:
+    """What SGD makes of the objective of `network_objective` with `width` units, (seeds,): 4,000 steps on half of the data, cosine schedule.
+
+    Of the learning rates, width times `rates`, that with the lower median over seeds. The first layer of the trained network multiplies its
+    weights by sqrt(2 / d), so the penalty is made smaller by this factor for the same function to cost the same.
+    """
+    gain = (2 / inputs.shape[1]) ** 0.5
+    model = models.MLP((inputs.shape[1], width, 1), activation="relu", parametrization="mean_field", bias=False)
+    task = Task(model, Data("points", torch.tensor(inputs), torch.tensor(targets[:, None])), loss="mse")
+    l2 = gain * penalty / width
+    run = sweep(task, lr=[r * width for r in rates], l2=l2, batch_size=len(inputs) // 2, seed=seed, steps=4000, schedule=schedules.cosine(),
+                record=["loss", "weight_norm"], record_every=[4000]).isel(step=0)  # fmt: skip
+    objective = run.loss + l2 / 2 * run.weight_norm**2
+    return objective.sel(lr=objective.median("seed").idxmin("lr")).values
 
 
 def lower_bound(inputs: np.ndarray, y: np.ndarray, residuals: np.ndarray, penalty: float) -> float:

@@ -193,3 +193,22 @@ def test_several_programs_at_once_are_those_one_by_one():
     together = mf.convex_program(inputs, y, gates, 0.05, iterations=200)
     for g, v in zip(gates, together):
         np.testing.assert_allclose(mf.convex_program(inputs, y, g, 0.05, iterations=200), v, atol=1e-9)
+
+
+def test_data_made_for_three_knots_have_them_and_no_pull_above_one():
+    x = np.array([-3.0, -2.4, -1.8, -1.2, 1.2, 1.8, 2.4, 3.0])
+    for at in (0.2, 0.9):
+        law = mf.gibbs(x, mf.three_knots(x, 3, at, 0.01), 0.01, 1e-6)
+        found = mf.knots(*law.kinks, x, cell=0.01)
+        assert mf.knots_between(found, x, margin=0.12).max() == 3
+        assert abs(found - (-1.2 + 2.4 * at)).min() < 0.03 and law.pull.max() <= 1
+    with pytest.raises(ValueError, match="nowhere more"):
+        mf.three_knots(x, 3, 0.5, 0.01)
+
+
+def test_descent_ends_at_the_optimum_of_the_convex_program():
+    g = generator(3, "data")
+    inputs, targets = g.normal(6, 3).double().numpy(), g.normal(6).double().numpy()
+    gates = np.unique(mf.gates_of(inputs, g.normal(4000, 3).double().numpy()), axis=0)
+    best = mf.network_objective(inputs, targets, mf.convex_program(inputs, targets, gates, 0.05, iterations=4000), 0.05)
+    assert mf.descended(100, inputs, targets, 0.05, rates=(0.3, 1.0), seed=[0, 1]) == pytest.approx(best, rel=0.01)
