@@ -190,7 +190,7 @@ def numbered(array: xr.DataArray) -> xr.DataArray:
     return array.assign_coords(mode=("mode", np.arange(1, array.sizes["mode"] + 1), {"long_name": "mode", "symbol": "k"}))
 
 
-def initial_strengths(task: Task, weights: xr.DataArray, target: Array, modes: int) -> xr.DataArray:
+def initial_strengths(task: Task, weights: xr.DataArray, target: Array, modes: int, orthogonal: bool = True) -> xr.DataArray:
     """`theory.early_strength` of the leading modes, (..., mode), for initial weights (..., parameter) of a deep linear network.
 
     Raises:
@@ -203,7 +203,7 @@ def initial_strengths(task: Task, weights: xr.DataArray, target: Array, modes: i
     first = Vt[:modes] @ params["W0"].mT.numpy()
     second = U[:, :modes].T @ params["W1"].numpy()
     dims = [d for d in weights.dims if d != "parameter"]
-    found = xr.DataArray(theory.early_strength(first, second), dims=[*dims, "mode"], coords={d: weights[d] for d in dims})
+    found = xr.DataArray(theory.early_strength(first, second, orthogonal), dims=[*dims, "mode"], coords={d: weights[d] for d in dims})
     return numbered(found)
 
 

@@ -380,7 +380,7 @@ def saxe_mode(t: ArrayLike, singular_value: ArrayLike, start: ArrayLike, depth: 
     return s * expit((low + high) / 2)
 
 
-def early_strength(first: ArrayLike, second: ArrayLike) -> Array:
+def early_strength(first: ArrayLike, second: ArrayLike, orthogonal: bool = True) -> Array:
     """Initial strengths (..., modes) with which the modes of a two-layer linear network set out from small random weights.
 
     While the product is small, p_k = W_1 v_k and q_k = W_2^T u_k obey dp/dt = s q, dq/dt = s p. Of the
@@ -391,6 +391,7 @@ def early_strength(first: ArrayLike, second: ArrayLike) -> Array:
     Args:
         first: p, (..., modes, hidden units), the strongest mode first.
         second: q, (..., modes, hidden units).
+        orthogonal: False leaves Gram-Schmidt out: the squared lengths of the z_k themselves.
 
     Raises:
         ValueError: more modes than hidden units.
@@ -399,6 +400,8 @@ def early_strength(first: ArrayLike, second: ArrayLike) -> Array:
     if p.shape[-2] > p.shape[-1]:
         raise ValueError(f"{p.shape[-2]} modes do not fit into {p.shape[-1]} hidden units")
     triangle = np.linalg.qr(np.swapaxes(p + q, -1, -2) / 2, mode="r")
+    if not orthogonal:
+        return np.square(triangle).sum(-2)
     return np.square(np.diagonal(triangle, axis1=-2, axis2=-1))
 
 

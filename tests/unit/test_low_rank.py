@@ -132,6 +132,12 @@ def test_modes_refuse_what_has_no_solution():
         theory.early_strength(np.ones((3, 2)), np.ones((3, 2)))
 
 
+def test_initial_strengths_without_gram_schmidt_are_squared_lengths():
+    p, q = np.random.default_rng(0).normal(size=(2, 4, 3, 6))
+    np.testing.assert_allclose(theory.early_strength(p, q, orthogonal=False), np.square((p + q) / 2).sum(-1))
+    assert (theory.early_strength(p, q)[:, 1:] < theory.early_strength(p, q, orthogonal=False)[:, 1:]).all()
+
+
 def test_a_small_network_follows_its_initial_strengths():
     M = data.low_rank_matrix([3, 1], 5, seed=2)
     task = Task(models.DeepLinear((5, 7, 5)), data.linear_map(M), "mse")
