@@ -29,7 +29,7 @@ from descent.task import Task
 # -- starts ------------------------------------------------------------------------------
 
 
-def projection(rows: int, columns: int, rank: int, along: Sequence[float] | None = None) -> Callable[[Generator], Tensor]:
+def projection(rows: int, columns: int, rank: int, along: Sequence[float] | None = None, noise: float = 0.0) -> Callable[[Generator], Tensor]:
     """Draws matrices (rows, columns) with `rank` equal singular values and Frobenius norm one.
 
     All but the first `rank` rows are zero, which is no loss for the hidden units of a linear network, whose basis is
@@ -37,18 +37,22 @@ def projection(rows: int, columns: int, rank: int, along: Sequence[float] | None
 
     Args:
         along: a vector of `columns` numbers that lies in the row space; by default that is random.
+        noise: size of Gaussian entries that are added to all rows, their Frobenius norm in the mean square.
 
     Raises:
-        ValueError: no such rank.
+        ValueError: no such rank, or a negative noise.
     """
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must lie between 1 and {min(rows, columns)}")
+    if noise < 0:
+        raise ValueError(f"noise={noise} must not be negative")
 
     def draw(generator: Generator) -> Tensor:
         right = generator.normal(columns, rank)
         if along is not None:
             right = torch.cat([torch.tensor(along, dtype=right.dtype)[:, None], right[:, 1:]], 1)
-        return torch.eye(rows, rank) @ torch.linalg.qr(right).Q.mT / rank**0.5
+        exact = torch.eye(rows, rank) @ torch.linalg.qr(right).Q.mT / rank**0.5
+        return exact + noise * generator.normal(rows, columns) / (rows * columns) ** 0.5 if noise else exact
 
     return draw
 
@@ -71,17 +75,18 @@ def relative_distance(networks: Networks) -> Tensor:
     return norm(networks.w - networks.w0) / norm(networks.w0[:, :size])
 
 
-@probe("probe_accuracy", dims=("network",), needs=("train", "test"))
+@probe("probe_accuracy", dims=("network",), needs=("val", "test"))
 def probe_accuracy(networks: Networks) -> Tensor:
     """Test accuracy of ridge regression from the outputs of student and teacher to the labels, (K, 2).
 
+    The regression is fitted on the validation part, so that the training part may hold anything.
     A `DistilledMLP` never sees these labels.
     """
     model, data = networks.task.model, networks.task.data
-    features = [torch.stack(model.outputs(networks.params, networks.parts[p].x), 1).mT for p in ("train", "test")]
+    features = [torch.stack(model.outputs(networks.params, networks.parts[p].x), 1).mT for p in ("val", "test")]
     classifier = make_pipeline(StandardScaler(), RidgeClassifier())
     scores = [
-        [classifier.fit(a, data.y.numpy()).score(b, data.y_test.numpy()) for a, b in zip(*pair)]
+        [classifier.fit(a, data.y_val.numpy()).score(b, data.y_test.numpy()) for a, b in zip(*pair)]
         for pair in zip(*(f.cpu().numpy() for f in features))
     ]
     return torch.tensor(scores)
@@ -232,3 +237,29 @@ def fit_perceptron(x: Tensor, lr: Tensor, seed: int, updates: int = 100_000) -> 
         at = torch.arange(len(rows))
         w += kick * (signed[at, first] + both[:, None] * signed[at, second])
     return Fitted(*found, taken)
+
+
+def descend_perceptron(x: Tensor, lr: Tensor, changes: int = 100_000) -> Fitted:
+    """Gradient descent, all points at every step, on the loss of `fit_perceptron`, from w = 0, until it is zero.
+
+    While the same points are short of their margins every step is the same; such steps are taken at once.
+
+    Args:
+        x: points (K, n, dim), a set for each perceptron.
+        lr: (K,).
+        changes: of the set of short points, after which those not yet done are given up, with NaN.
+    """
+    signed, rate = (x * x[..., :1].sign()).double(), lr.double()[:, None] / x.shape[1]
+    w, steps = torch.zeros(len(x), x.shape[2], dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+    for _ in range(changes):
+        margin = torch.bmm(signed, w[:, :, None]).squeeze(-1)
+        short = margin < 1
+        if not short.any():
+            break
+        step = rate * torch.bmm(short[:, None].double(), signed).squeeze(1)
+        until = (1 - margin) / torch.bmm(signed, step[:, :, None]).squeeze(-1)  # steps after which a margin is crossed
+        until = torch.where((until > 0) & short.any(1, keepdim=True), until, torch.inf).min(1).values.ceil()
+        several = torch.where(until.isinf(), short.any(1).double(), until)
+        w, steps = w + several[:, None] * step, steps + several
+    undone = torch.where(short.any(1), torch.nan, 0.0)
+    return Fitted(w[:, 0] + undone, w[:, 1:].norm(dim=1) + undone, steps + undone)

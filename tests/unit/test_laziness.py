@@ -7,7 +7,17 @@ from scipy.integrate import solve_ivp
 from sklearn.linear_model import LinearRegression
 
 from descent import Task, data, models, sweep
-from descent.laziness import fit_perceptron, linearized, pair_flow, probe_accuracy, projection, rank_alignment, relative_distance, start
+from descent.laziness import (
+    descend_perceptron,
+    fit_perceptron,
+    linearized,
+    pair_flow,
+    probe_accuracy,
+    projection,
+    rank_alignment,
+    relative_distance,
+    start,
+)
 from descent.probes import features
 from descent.seeding import generator
 
@@ -96,8 +106,13 @@ def test_a_projection_has_its_rank_norm_and_direction():
     W = projection(5, 3, 2, along)(generator(0, "init")).double().numpy()
     np.testing.assert_allclose(np.linalg.svd(W)[1], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
     assert np.linalg.norm(np.linalg.svd(W)[2][:2] @ along) == pytest.approx(5, rel=1e-6)
+    noisy = torch.stack([projection(5, 3, 2, along, noise=0.3)(generator(s, "init")) - projection(5, 3, 2, along)(generator(s, "init")) for s in range(200)])
+    assert float(noisy.square().sum((1, 2)).mean()) == pytest.approx(0.3**2, rel=0.1)
+    assert (noisy != 0).all()
     with pytest.raises(ValueError, match="rank=4"):
         projection(5, 3, 4)
+    with pytest.raises(ValueError, match="noise=-1"):
+        projection(5, 3, 2, noise=-1)
     with pytest.raises(ValueError, match="shape"):
         Task(models.StartedMLP((3, 4, 1), first=projection(5, 3, 2)), data.whitened(4, 3, along), loss="mse")
 
@@ -125,12 +140,35 @@ def test_skipping_the_idle_steps_leaves_the_law_as_it_is():
     assert torch.isnan(fit_perceptron(points.x[None], torch.tensor([1e-6]), seed=1, updates=10).norm).all()
 
 
+def test_descent_of_a_perceptron_against_step_by_step():
+    points = torch.stack([data.half_space(30, 5, seed=s).x for s in range(4)])
+    rates = torch.tensor([0.03, 0.3, 3.0, 30.0])
+    fitted = descend_perceptron(points, rates)
+    for x, lr, signal, noise, steps in zip(points.double().numpy(), rates.tolist(), *fitted):
+        w, signed, count = np.zeros(5), x * np.sign(x[:, :1]), 0
+        while (short := signed @ w < 1).any():
+            w, count = w + lr * signed[short].sum(0) / 30, count + 1
+        assert count == int(steps)
+        np.testing.assert_allclose([w[0], np.linalg.norm(w[1:])], [signal, noise], rtol=1e-6)
+    assert torch.isnan(descend_perceptron(points, rates, changes=1).norm).all()
+
+
 def test_a_student_and_its_teacher():
-    task = Task(models.DistilledMLP((64, 8, 4), activation="relu"), data.digits(train=100, test=100), loss="output")
+    digits = data.digits(train=100, val=100, test=100)
+    task = Task(models.DistilledMLP((64, 8, 4), activation="relu"), digits, loss="output")
     run = sweep(task, lr=0.01, optimizer="adam", seed=[0, 1], steps=50, record=["loss", probe_accuracy], record_every=50, cache=False)
     assert (run.loss[:, -1] < run.loss[:, 0]).all()
     np.testing.assert_array_equal(run.probe_accuracy[:, 0, 1], run.probe_accuracy[:, -1, 1])  # the teacher does not move
+    blind = data.Data("labels lost", digits.x, 0 * digits.y, digits.x_val, digits.y_val, digits.x_test, digits.y_test)
+    words = dict(lr=0.01, optimizer="adam", seed=[0, 1], steps=1, record=probe_accuracy, cache=False)
+    np.testing.assert_array_equal(sweep(Task(task.model, blind, loss="output"), **words).probe_accuracy[:, 0], run.probe_accuracy[:, 0])
     params = task.unflatten(start(task, [0]))
+    for i in (0, 1):  # student and teacher: least squares onto the signs of the classes, with the ridge of one
+        a, b = (task.model.outputs(params, x.T)[i][0].T.double().numpy() for x in (digits.x_val, digits.x_test))
+        b, a = (b - a.mean(0)) / a.std(0), (a - a.mean(0)) / a.std(0)
+        signs = 2.0 * np.eye(10)[digits.y_val] - 1
+        W = np.linalg.solve(a.T @ a + np.eye(4), a.T @ (signs - signs.mean(0)))
+        assert float(run.probe_accuracy[0, 0, i]) == pytest.approx((np.argmax(b @ W + signs.mean(0), 1) == digits.y_test.numpy()).mean(), abs=1e-6)
     student, teacher = task.model.outputs(params, task.part("train").x)
     oracle = torch.nn.functional.cross_entropy(student[0].T, teacher[0].T.softmax(1))
     assert float(run.loss[0, 0]) == pytest.approx(float(oracle), rel=1e-5)
