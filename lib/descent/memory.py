@@ -2,12 +2,37 @@
 
 The predictor that is kept is the recorded step with the best validation accuracy; its
 memory is the spread (largest minus smallest) of its test accuracy over the init scales
-(Das et al. 2026, "Do Deep Networks Forget Initialization?").
+(Das et al. 2026, "Do Deep Networks Forget Initialization?"). What is left of the start can
+also be looked for in the function itself: how far two random draws of it disagree after training, and
+how much of the untrained network's outputs is still in those of the trained one.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import xarray as xr
+from torch import Tensor
+
+from descent.probes import Networks, probe
+
+
+@probe("predictions", dims=("example",), needs=("test",))
+def predictions(networks: Networks) -> Tensor:
+    """The class that a network gives each test example, (K, n)."""
+    return networks.outputs("test").argmax(-2)
+
+
+@probe("echo", needs=("test",))
+def echo(networks: Networks) -> Tensor:
+    """How much of the untrained network's outputs is in the outputs now, <f, f0> / <f0, f0> over the test examples, (K,).
+
+    The mean over the classes is taken from the outputs f and f0 first: no prediction depends on it.
+    """
+    now, start = networks.outputs("test"), networks.gradients.outputs(networks.w0, networks.parts["test"].x)
+    now, start = (f - f.mean(-2, keepdim=True) for f in (now, start))
+    return (now * start).sum((-2, -1)) / start.square().sum((-2, -1))
 
 
 def selected(ds: xr.Dataset, by: str = "val_accuracy") -> xr.Dataset:
@@ -44,19 +69,41 @@ def memory(accuracy: xr.DataArray, over: str = "init_scale") -> xr.DataArray:
     return spread.rename("memory").assign_attrs(long_name="initialization memory", symbol="M", units="points", role="distance")
 
 
-def forgetting_time(curve: xr.DataArray, level: float | xr.DataArray) -> xr.DataArray:
-    """The first recorded step from which on `curve` stays below `level`; NaN if it ends above it.
+def disagreement(classes: xr.DataArray) -> xr.DataArray:
+    """How often two seeds give a test example different classes, in percentage points, averaged over all pairs of seeds.
 
     Args:
-        curve: memory against "step".
-        level: in the units of `curve`; broadcast against it by dimension names.
+        classes: what `predictions` recorded, with the dimensions "seed" and "example".
 
     Raises:
-        ValueError: `curve` has no steps.
+        ValueError: fewer than two seeds.
     """
-    if "step" not in curve.dims:
-        raise ValueError(f"forgetting_time needs a curve over 'step'; this has the dimensions {curve.dims}")
-    # backwards, "has been below at every step so far" is a running product
-    below = (curve < level).isel(step=slice(None, None, -1)).cumprod("step").isel(step=slice(None, None, -1))
-    step = curve.step.astype(float).where(below.astype(bool)).min("step")
-    return step.rename("forgetting_time").assign_attrs(long_name="forgetting time", symbol="T", units="updates", role="distance")
+    n = classes.sizes.get("seed", 0)
+    if n < 2:
+        raise ValueError(f"disagreement needs two or more seeds; the array has dimensions {dict(classes.sizes)}")
+    # rolled by 1, 2, ..., n - 1 places, every seed meets every other twice
+    shares = [(classes != classes.roll(seed=k)).mean(["seed", "example"]) for k in range(1, n)]
+    spread = 100 * sum(shares) / (n - 1)
+    return spread.rename("disagreement").assign_attrs(long_name="disagreement of seeds", symbol="", units="points", role="distance")
+
+
+def forgetting_time(share: xr.DataArray) -> xr.DataArray:
+    """The time T of the exponential e^{-t/T} that is nearest to `share` over its steps, in least squares.
+
+    Every recorded step has a say. The step at which a curve crosses some level hangs on a single one of them,
+    and on its noise. T is found to 0.5 %; a curve that does not fall has the largest T looked for.
+
+    Args:
+        share: what is left of the memory, against "step"; at the steps 100, 200, 400, ... all T count alike.
+
+    Raises:
+        ValueError: fewer than two steps after step 0.
+    """
+    steps = share.step.values[share.step.values > 0] if "step" in share.dims else []
+    if len(steps) < 2:
+        raise ValueError(f"forgetting_time needs a curve over two or more steps after step 0; this has the dimensions {dict(share.sizes)}")
+    span = math.log(100 * steps.max() / steps.min())
+    times = xr.DataArray(np.geomspace(steps.min() / 10, 10 * steps.max(), math.ceil(span / 0.005)), dims="time")
+    misfit = ((share - np.exp(-share.step / times)) ** 2).sum("step", skipna=False)
+    found = times.isel(time=misfit.fillna(math.inf).argmin("time")).where(misfit.notnull().all("time"))
+    return found.rename("forgetting_time").assign_attrs(long_name="forgetting time", symbol="T", units="updates", role="distance")

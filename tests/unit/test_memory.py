@@ -1,11 +1,14 @@
 """Selection by validation accuracy, the spread over init scales, and the overlap with the start."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from descent import Task, data, models, sweep
-from descent.memory import forgetting_time, memory, selected
+from descent.memory import disagreement, echo, forgetting_time, memory, predictions, selected
 
 
 def curves(val, test):
@@ -46,9 +49,38 @@ def test_overlap_is_one_at_the_start_and_decays_with_l2_alone():
     np.testing.assert_allclose(decaying.overlap[0], 0.9 ** decaying.step, rtol=1e-4)
 
 
-def test_forgetting_time_is_when_it_stays_below():
-    curve = xr.DataArray([[5.0, 1.0, 5.0, 1.0, 1.0], [5.0, 1.0, 1.0, 1.0, 5.0], [1.0] * 5], dims=("net", "step"),
-                         coords={"step": [0, 10, 20, 30, 40]})  # fmt: skip
-    assert forgetting_time(curve, 2.0).fillna(-1).values.tolist() == [30, -1, 0]
+def test_forgetting_time_is_that_of_an_exponential_whatever_the_noise_after_it():
+    steps = np.geomspace(100, 6400, 25).round()
+    share = xr.DataArray(np.exp(-steps / np.array([[400.0], [900.0], [np.inf]])), dims=("net", "step"), coords={"step": steps})
+    share[1] += 0.2 * (-1.0) ** np.arange(25)  # crosses one half four times
+    found = forgetting_time(share)
+    assert float(found[0]) == pytest.approx(400, rel=0.005) and float(found[1]) == pytest.approx(900, rel=0.1)
+    assert float(found[2]) == pytest.approx(64_000)  # as good as never
+    assert np.isnan(forgetting_time(share.where(share.step > 200))).all()
     with pytest.raises(ValueError, match="step"):
-        forgetting_time(curve.isel(step=0), 2.0)
+        forgetting_time(share.isel(step=slice(1)))
+
+
+def test_disagreement_is_averaged_over_pairs_of_seeds():
+    classes = xr.DataArray([[0, 1, 2, 3], [0, 1, 2, 4], [0, 5, 5, 5]], dims=("seed", "example"))
+    assert float(disagreement(classes)) == pytest.approx(100 * (1 / 4 + 3 / 4 + 3 / 4) / 3)
+    with pytest.raises(ValueError, match="seed"):
+        disagreement(classes[0])
+
+
+def test_the_echo_is_the_power_of_the_scale_of_the_weights():
+    """Three homogeneous layers: weights shrunk by c give the outputs of the start times c cubed."""
+    data_ = data.digits(train=20, val=10)
+    task = Task(models.MLP((64, 8, 8, 10), activation="relu", bias=False), data_)
+    shrunk = sweep(task, lr=1e-9, l2=1e8, steps=2, record=[echo, predictions, "test_accuracy"], record_every=1, cache=False)
+    np.testing.assert_allclose(shrunk.echo[0], 0.9 ** (3 * shrunk.step), rtol=1e-4)
+    right = (shrunk.predictions == xr.DataArray(data_.y_test.numpy(), dims="example")).mean("example")
+    np.testing.assert_allclose(right, shrunk.test_accuracy, atol=1e-6)
+
+
+def test_the_echo_ignores_what_all_classes_share():
+    start = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
+    now = 0.4 * start + torch.arange(7.0)
+    networks = SimpleNamespace(outputs=lambda which: now, w0=None, parts={"test": SimpleNamespace(x=None)},
+                               gradients=SimpleNamespace(outputs=lambda w, x: start + 5))  # fmt: skip
+    torch.testing.assert_close(echo.measure(networks), torch.full((2,), 0.4))
