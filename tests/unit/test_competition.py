@@ -153,7 +153,7 @@ def test_a_view_alone_is_a_branch_with_the_other_one_blank():
         assert by_hand[0] != by_hand[1]
 
 
-def test_the_share_beyond_the_rank_is_the_other_singular_values_hold():
+def test_what_lies_beyond_the_rank_is_what_the_other_singular_values_hold():
     task = Task(models.MatrixProduct((6, 6, 6)), data.matrix_completion(data.low_rank_matrix([2.0, 1.0], 6), 30), "mse")
     ds = train(task, lr=1.0, seed=[0, 1], steps=20, record=[competition.beyond(2), "weights"], record_every=[0, 20])
     for weights, beyond in zip(ds.weights.values.reshape(4, 2, 6, 6), ds.beyond_rank.values.ravel()):
