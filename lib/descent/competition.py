@@ -270,7 +270,7 @@ def outcome(
     return np.vectorize(one, otypes=[float])(start, length)
 
 
-def kept(learned: ArrayLike, late: ArrayLike) -> Array:
+def kept(learned: float | Array | xr.DataArray, late: float | Array | xr.DataArray) -> float | Array | xr.DataArray:
     """What a long deficit of A leaves of its share in a mode of two layers, relative to what a late one leaves.
 
     Let A have the share s of a mode that is learned up to the fraction phi when A is blinded, until B has filled the mode alone. The race
@@ -280,8 +280,8 @@ def kept(learned: ArrayLike, late: ArrayLike) -> Array:
         learned: phi.
         late: share of A after a late deficit, s / (1 + s), below 1.
     """
-    s = np.asarray(late) / (1 - np.asarray(late))
-    return np.asarray(learned) * (1 + s) / (1 + learned * s)
+    s = late / (1 - late)
+    return learned * (1 + s) / (1 + learned * s)
 
 
 def drift(depth: int, l2: float) -> float:
