@@ -95,19 +95,42 @@ def view_share(networks: Networks) -> Tensor:
     return (outputs[0] * total).sum((-2, -1)) / total.square().sum((-2, -1))
 
 
-def mode_share(left: Tensor, right: Tensor) -> Probe:
-    """A probe "mode_share": share of branch A in each singular mode of linear `models.Branches`, (K, modes).
+@probe("view_accuracy", dims=("view",), needs=("test",))
+def view_accuracy(networks: Networks) -> Tensor:
+    """Share of the test images that `models.Branches` classifies while it sees one view alone, the others blank, (K, views)."""
+    test, count = networks.parts["test"], networks.task.model.count
+    views = test.x.unflatten(-2, (count, -1))
+    alone = [(views * (torch.arange(count) == i).to(views)[:, None, None]).flatten(-3, -2) for i in range(count)]
+    correct = [networks.task.model.apply(networks.params, x).argmax(-2) == test.y for x in alone]
+    return torch.stack([c.to(networks.w).mean(-1) for c in correct], -1)
+
+
+def beyond(rank: int) -> Probe:
+    """A probe "beyond_rank": share of the squares of the singular values of a `models.MatrixProduct` beyond the first `rank`, (K,).
+
+    It is zero for a matrix of that rank.
+    """
+
+    @probe("beyond_rank", needs=())
+    def measure(networks: Networks) -> Tensor:
+        squares = torch.linalg.svdvals(networks.task.model.matrix(networks.params)).square()
+        return squares[..., rank:].sum(-1) / squares.sum(-1)
+
+    return measure
+
+
+def mode_strengths(left: Tensor, right: Tensor) -> Probe:
+    """A probe "mode_strengths": strength of each branch of linear `models.Branches` in each singular mode, (K, branches, modes).
 
     Args:
         left, right: singular vectors (outputs, modes) and (inputs, modes) of the target map.
     """
 
-    @probe("mode_share", dims=("mode",), needs=())
+    @probe("mode_strengths", dims=("branch", "mode"), needs=())
     def measure(networks: Networks) -> Tensor:
         params = networks.params
         x = torch.cat([right.to(networks.w)] * networks.task.model.count)
-        strengths = [(f * left.to(f)).sum(-2) for f in networks.task.model.contributions(params, x)]
-        return strengths[0] / sum(strengths)
+        return torch.stack([(f * left.to(f)).sum(-2) for f in networks.task.model.contributions(params, x)], -2)
 
     return measure
 
@@ -230,13 +253,35 @@ def flow_share(step: ArrayLike, depth: int, lr: float, deficit_start: float, def
     return a / (a + b)
 
 
-def outcome(start: ArrayLike, length: ArrayLike, depth: int, first: float = 0.1) -> Array:
-    """Final share of A without a penalty, after a deficit from time `start` on of some `length`: `race` from where the deficit ends."""
+def outcome(
+    start: ArrayLike, length: ArrayLike, depth: int, first: float | tuple[float, float] = 0.1, conserved: int | None = None
+) -> Array:
+    """Final share of A without a penalty, after a deficit from time `start` on of some `length`: `race` from where the deficit ends.
+
+    Args:
+        first: strengths at time 0, of both or of each.
+        conserved: the depth whose clocks the race conserves, `depth` by default; another one is a rival theory.
+    """
 
     def one(start: float, length: float) -> float:
-        return float(race(*penalized(start + length, depth, start=start, length=length, first=first)[:, 0], depth)[0])
+        end = penalized(start + length, depth, start=start, length=length, first=first)[:, 0]
+        return float(race(*end, depth if conserved is None else conserved)[0])
 
     return np.vectorize(one, otypes=[float])(start, length)
+
+
+def kept(learned: float | Array | xr.DataArray, late: float | Array | xr.DataArray) -> float | Array | xr.DataArray:
+    """What a long deficit of A leaves of its share in a mode of two layers, relative to what a late one leaves.
+
+    Let A have the share s of a mode that is learned up to the fraction phi when A is blinded, until B has filled the mode alone. The race
+    then keeps the ratio phi s : 1, so that A is left with phi s / (1 + phi s), of which a late deficit (phi = 1) shows s.
+
+    Args:
+        learned: phi.
+        late: share of A after a late deficit, s / (1 + s), below 1.
+    """
+    s = late / (1 - late)
+    return learned * (1 + s) / (1 + learned * s)
 
 
 def drift(depth: int, l2: float) -> float:

@@ -114,7 +114,9 @@ QUANTITIES = {
     "squares": Quantity("mixed squares", "N", "N", role="divergence", scale="log"),
     "share": Quantity("share of source A", "s", "s", role="distance"),
     "view_share": Quantity("share of view A in the outputs", "s", "s", role="distance"),
-    "mode_share": Quantity("share of source A in a mode", "s", "s", role="distance"),
+    "view_accuracy": Quantity("test accuracy on one view", role="accuracy"),
+    "beyond_rank": Quantity("share of the singular values beyond the rank", role="distance"),
+    "mode_strengths": Quantity("strength of a branch in a mode", "a", "a", role="distance"),
     "strengths": Quantity("strength of a path", "a", "a", role="gradient"),
     "envelope_gradient": Quantity("gradient norm of the Moreau envelope", "‖∇Lₜ‖", r"\|\nabla L_t\|", role="gradient", scale="log"),
 }

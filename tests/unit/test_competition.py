@@ -64,6 +64,15 @@ def test_small_steps_follow_the_flow(depth):
     np.testing.assert_allclose(ds.share.isel(seed=0), competition.flow_share(ds.step.values, depth, 0.002, 500, 1500, l2=0.05), rtol=0.01)
 
 
+def test_a_mode_keeps_what_the_flow_of_two_layers_keeps():
+    shares = []
+    for time in (1.0, 2.0, 20.0):  # the deficit starts there and lasts until B has filled the mode
+        a, b = competition.penalized([time, time + 80.0], 2, start=time, length=20.0, first=(0.02, 0.03))
+        shares.append((a[0] + b[0], a[1] / (a[1] + b[1])))
+    for learned, share in shares[:2]:
+        assert competition.kept(learned, shares[-1][1]) == pytest.approx(share / shares[-1][1], rel=1e-4)
+
+
 def test_the_drift_is_the_slope_of_the_flow_near_balance():
     for depth in (1, 2, 3, 5):
         a, b = competition.penalized([400.0, 800.0], depth, l2=1e-3, first=(0.1, 0.1002))
@@ -106,18 +115,18 @@ def test_deficits_take_away_what_they_name():
     assert not seen[..., [0, 2, 3]].any() and not target[0, [0, 2, 3]].any()
 
 
-def test_shares_of_views_and_modes_add_up():
+def test_views_and_modes_are_those_of_the_weights():
     target = data.low_rank_matrix([2.0, 1.0], 3)
     left, _, right = torch.linalg.svd(target)
     twice = data.Data("twice", torch.eye(3).repeat(1, 2), target.T, x_test=torch.eye(3).repeat(1, 2), y_test=target.T)
     task = Task(models.Branches((3, 3, 3), activation="linear", bias=False), twice, "mse", deficit=without(0, 1, 2))
-    probes = [competition.mode_share(left[:, :2], right[:2].T), competition.view_share, "weights"]
+    probes = [competition.mode_strengths(left[:, :2], right[:2].T), competition.view_share, "weights"]
     ds = train(task, lr=0.1, init_scale=0.3, deficit_start=0, deficit_length=[0, 300], seed=[0, 1], steps=900, record=probes, record_every=[900])
-    for row, shares, view in zip(ds.weights.values.reshape(4, -1), ds.mode_share.values.reshape(4, -1), ds.view_share.values.ravel()):
+    for row, strengths, view in zip(ds.weights.values.reshape(4, -1), ds.mode_strengths.values.reshape(4, 2, -1), ds.view_share.values.ravel()):
         W = row.reshape(4, 3, 3)
         A, B = W[1] @ W[0], W[3] @ W[2]
         a, b = (np.diag(left.numpy()[:, :2].T @ M @ right.numpy()[:2].T) for M in (A, B))
-        np.testing.assert_allclose(shares, a / (a + b), rtol=1e-6)
+        np.testing.assert_allclose(strengths, (a, b), rtol=1e-6)
         centred = [M - M.mean(1, keepdims=True) for M in (A, A + B)]
         assert view == pytest.approx((centred[0] * centred[1]).sum() / (centred[1] ** 2).sum())
 
@@ -129,6 +138,34 @@ def test_views_differ_by_their_noise_alone():
     noisy = competition.two_views(data.digits(train=1000), 0.5)
     apart = noisy.x[:, :64] - noisy.x[:, 64:]
     assert apart.std().item() == pytest.approx(0.5 * 2**0.5, rel=0.02) and noisy.x_test.shape[1] == 128
+
+
+def test_a_view_alone_is_a_branch_with_the_other_one_blank():
+    """Against one network at a time, through NumPy's eyes."""
+    views = competition.two_views(data.digits(train=50, test=40), 0.5)
+    ds = train(Task(models.Branches((64, 10), activation="linear", bias=False), views), lr=0.05, init_scale=0.5, seed=[0, 1], steps=30,
+               record=[competition.view_accuracy, "weights"], record_every=[30])  # fmt: skip
+    for k in range(2):
+        A, B = ds.weights.values[k, -1].reshape(2, 10, 64)
+        x = views.x_test.numpy()
+        by_hand = [(np.argmax(seen @ W.T, 1) == views.y_test.numpy()).mean() for W, seen in ((A, x[:, :64]), (B, x[:, 64:]))]
+        np.testing.assert_allclose(ds.view_accuracy.values[k, -1], by_hand, atol=1e-12)
+        assert by_hand[0] != by_hand[1]
+
+
+def test_what_lies_beyond_the_rank_is_what_the_other_singular_values_hold():
+    task = Task(models.MatrixProduct((6, 6, 6)), data.matrix_completion(data.low_rank_matrix([2.0, 1.0], 6), 30), "mse")
+    ds = train(task, lr=1.0, seed=[0, 1], steps=20, record=[competition.beyond(2), "weights"], record_every=[0, 20])
+    for weights, beyond in zip(ds.weights.values.reshape(4, 2, 6, 6), ds.beyond_rank.values.ravel()):
+        squares = np.sort(np.linalg.eigvalsh((weights[1] @ weights[0]).T @ (weights[1] @ weights[0])))[::-1]
+        assert beyond == pytest.approx(squares[2:].sum() / squares.sum(), rel=1e-6)
+
+
+def test_an_outcome_is_the_end_of_the_flow_and_the_rival_is_not():
+    end = competition.penalized([60.0], 3, start=1.0, length=2.0, first=(0.1, 0.12))[:, 0]
+    share = end[0] / end.sum()
+    assert competition.outcome(1.0, 2.0, 3, first=(0.1, 0.12)) == pytest.approx(share, abs=1e-5)
+    assert abs(competition.outcome(1.0, 2.0, 3, first=(0.1, 0.12), conserved=1) - share) > 0.03
 
 
 def test_networks_are_compared_after_equally_many_steps():
