@@ -1,4 +1,4 @@
-"""Which pairs of learning rates train a two-layer network: the plane of Sohl-Dickstein (2024), and two models of it.
+"""Which pairs of learning rates train a two-layer network: the plane of Sohl-Dickstein (2024), the way down into its border, and models of it.
 
 The plane has the learning rate η of the first layer across and η₂ of the last layer upwards, both logarithmic.
 A training *converged* if the mean loss of its last records is below its first loss (ibid., section 2.2).
