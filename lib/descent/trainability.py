@@ -1,4 +1,4 @@
-"""Which pairs of learning rates train a two-layer network: the plane of Sohl-Dickstein (2024), and two models of it.
+"""Which pairs of learning rates train a two-layer network: the plane of Sohl-Dickstein (2024), the way down into its border, and models of it.
 
 The plane has the learning rate η of the first layer across and η₂ of the last layer upwards, both logarithmic.
 A training *converged* if the mean loss of its last records is below its first loss (ibid., section 2.2).
@@ -6,7 +6,7 @@ A training *converged* if the mean loss of its last records is below its first l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from descent.boxcount import mixed_squares
+from descent.boxcount import box_dimension, mixed_squares
 from descent.data import Data
 from descent.models import MLP, Params
 from descent.seeding import Generator, generator
@@ -28,6 +28,8 @@ STEPS = 500
 TAIL = 20
 #: early steps at which losses are recorded, besides every 20th and each of the last 20
 EARLY = (1, 2, 3, 5, 8, 12)
+#: squares on each side of one that `richest` counts
+AROUND = 3
 
 
 def network(seed: int, activation: str = "tanh", width: int = WIDTH, examples: int = WIDTH) -> Task:
@@ -101,6 +103,25 @@ def nearest_border(inside: ArrayLike) -> tuple[float, float]:
     return float(across), float(up)
 
 
+def richest(inside: ArrayLike) -> tuple[float, float]:
+    """The mixed square with the most mixed squares around it, as shares of the picture's sides (across, up).
+
+    Around it means at most `AROUND` squares away; of equals it is the one nearest to the middle. The box-counting dimension
+    of a border is that of its richest part (Falconer, "Fractal Geometry", section 3.2, finite stability), and this leads there.
+
+    Raises:
+        ValueError: all points are of one kind.
+    """
+    mesh = mixed_squares(inside, 1)
+    places = np.argwhere(mesh)
+    if not len(places):
+        raise ValueError("all points are of one kind: there is no border")
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, AROUND), (2 * AROUND + 1,) * 2).sum((2, 3))[mesh]
+    shares = (places + 0.5) / len(mesh)
+    across, up = shares[np.lexsort((np.abs(shares - 0.5).max(1), -around))[0]]
+    return float(across), float(up)
+
+
 def border_point(inside: ArrayLike, across: float) -> float:
     """Where the border crosses a column of a picture: the middle one of the mixed squares there.
 
@@ -119,6 +140,74 @@ def border_point(inside: ArrayLike, across: float) -> float:
     if not len(rows):
         raise ValueError(f"no border crosses the column at {across:g} of the width")
     return (float(rows[len(rows) // 2]) + 0.5) / len(mesh)
+
+
+def descend(look: Callable[[Window, int], xr.DataArray], window: Window, points: int, depth: int,
+            choose: Callable[[ArrayLike], tuple[float, float]] = richest) -> Iterator[tuple[Window, xr.DataArray]]:  # fmt: skip
+    """Follows a border into ever smaller windows: each is one mixed square of the last picture.
+
+    A border that is a smooth curve becomes a straight line on the way, however busy it was at first; a fractal one does not.
+
+    Args:
+        look: the picture of a window, booleans over (lr, readout_lr), with so many points a side.
+        window: the first one. `square` finds it in a picture.
+        depth: number of windows, each points - 1 times smaller than the last.
+        choose: the place of the next one in a picture, `richest` or `nearest_border`.
+
+    Yields:
+        Each window and its picture.
+
+    Raises:
+        ValueError: a picture shows no border.
+    """
+    for k in range(depth):
+        picture = look(window, points)
+        yield window, picture
+        if k < depth - 1:
+            window = window.at(*choose(picture), window.decades / (points - 1))
+
+
+def square(window: Window, inside: ArrayLike, across: float) -> Window:
+    """The square of a window's picture through which the border crosses a column, `border_point`'s."""
+    inside = np.asarray(inside)
+    side = len(inside) - 1
+    column = (round(across * (side - 1)) + 0.5) / side
+    return window.at(column, border_point(inside, across), window.decades / side)
+
+
+def dimensions(look: Callable[[Window, int], xr.DataArray], window: Window, points: int, depth: int, across: float,
+               first: int = 97, choose: Callable[[ArrayLike], tuple[float, float]] = richest) -> list[float]:  # fmt: skip
+    """Dimensions of a border on the way down from a column of a window, (depth,): `descend` from a `square` of its picture.
+
+    Args:
+        first: points a side of the picture of `window`.
+    """
+    return [box_dimension(p).value for _, p in descend(look, square(window, look(window, first), across), points, depth, choose)]
+
+
+def border_share(ds: xr.Dataset, steps: Sequence[int], side: int = 2) -> list[float]:
+    """Mixed squares of the networks whose loss is below the first one at each of some steps, over those at the last recorded step."""
+    count = lambda loss: mixed_squares(loss < ds.loss.isel(step=0), side).sum()
+    return [float(count(ds.loss.sel(step=T)) / count(ds.loss.isel(step=-1))) for T in steps]
+
+
+def verdicts(task: Task, seed: int, dtype: torch.dtype = torch.float64) -> Callable[[Window, int], xr.DataArray]:
+    """What `descend` looks at for a network: which points of a window `converged`, booleans over (lr, readout_lr)."""
+    return lambda window, points: converged(survey(task, window, points, [seed], dtype=dtype)).isel(seed=0)
+
+
+def wavy(window: Window, points: int, waves: int = 16, centre: tuple[float, float] = (10**2.5, 10**2.1)) -> xr.DataArray:
+    """The plane below a smooth curve with so many waves in a decade, an eighth of a decade high: a border that is busy and no fractal.
+
+    Args:
+        centre: learning rates on the axis of the waves.
+
+    Returns:
+        Booleans over (lr, readout_lr).
+    """
+    rates = window.rates(points)
+    x, y = (np.log10(rate / c) for rate, c in zip(rates, centre))
+    return xr.DataArray(y < np.sin(2 * np.pi * waves * x)[:, None] / 8, dict(zip(("lr", "readout_lr"), rates)), ("lr", "readout_lr"))
 
 
 # -- linear in the weights ---------------------------------------------------------------
@@ -187,6 +276,19 @@ def linear_threshold(task: Task, seed: int, lr: ArrayLike) -> np.ndarray:
     return np.reshape(found, lr.shape)
 
 
+def theory(task: Task, seed: int, window: Window, points: int, alone: bool = False) -> xr.DataArray:
+    """What `linear_threshold` says of the points of a window: booleans over (lr, readout_lr).
+
+    Args:
+        alone: ask of each layer what it bears when it learns alone, as if the bounds were two.
+    """
+    lr, readout_lr = rates = window.rates(points)
+    edge = np.nan_to_num(linear_threshold(task, seed, lr))  # no η₂ where it is not a number
+    if alone:
+        edge = np.where(edge > 0, linear_threshold(task, seed, 0.0), 0.0)
+    return xr.DataArray(readout_lr < edge[:, None], dict(zip(("lr", "readout_lr"), rates)), ("lr", "readout_lr"))
+
+
 # -- the smallest network ----------------------------------------------------------------
 
 
@@ -229,3 +331,32 @@ def scalar_fate(window: Window, points: int, start: tuple[float, float], steps: 
     late, dims = np.where(np.isnan(diverged), late, np.inf), ("lr", "readout_lr")
     values = {"inside": late < first, "late_loss": late, "diverged_at": diverged}
     return xr.Dataset({name: (dims, value) for name, value in values.items()}, dict(zip(dims, rates)))
+
+
+# -- bowls with a rough border of divergence ----------------------------------------------
+
+
+def bowl_fate(window: Window, points: int, roughness: float, start: tuple[float, float], steps: int = STEPS) -> xr.DataArray:
+    """Whether gradient descent stays bounded on L = (u² + v²)/2 + ε cos u cos v, with a learning rate for u and one for v, in float64.
+
+    A quadratic and a cosine, as in Liu (2024, arXiv:2406.13971), coupled. The eigenvalues of the Hessian are
+    1 - ε cos(u ± v), so that L is convex if and only if |ε| <= 1. Far out the cosine does not count: both rates above 2 diverge, nearly always.
+
+    Args:
+        roughness: ε.
+        start: the initial (u, v).
+
+    Returns:
+        Booleans over (lr, readout_lr).
+    """
+    rates = window.rates(points)
+    eta, eta2 = np.meshgrid(*rates, indexing="ij")
+    u, v = (np.full(eta.shape, float(w)) for w in start)
+    for _ in range(steps):
+        pull = roughness * np.sin(u) * np.cos(v), roughness * np.cos(u) * np.sin(v)
+        u, v = u - eta * (u - pull[0]), v - eta2 * (v - pull[1])
+        lost = ~((u**2 + v**2) < DIVERGENCE)
+        u, v = np.where(lost, np.nan, u), np.where(lost, np.nan, v)
+        if lost.all():
+            break
+    return xr.DataArray(np.isfinite(u), dict(zip(("lr", "readout_lr"), rates)), ("lr", "readout_lr"))

@@ -12,7 +12,7 @@ def test_known_dimensions(name, points):
     inside, true = known_sets(points)[name]
     found = box_dimension(inside)
     assert found.value == pytest.approx(true, abs=0.13)  # so many points see no more
-    assert abs(found.value - true) < 2 * found.error + 0.1, "scatter and drift, and a tenth for what lies between the points"
+    assert abs(found.value - true) < 1.2 * found.error  # Koch's curve misses by four times its scatter and drift
 
 
 def test_a_sierpinski_triangle_of_the_right_size_is_exact():

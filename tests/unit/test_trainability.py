@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
+from descent.boxcount import box_dimension, mixed_squares
 from descent.seeding import generator
 from descent.sweep import sweep
 from descent.trainability import (
-    EARLY, TAIL, Window, border_point, converged, cubic_orbit, linear_threshold, linearized, network, scalar_fate, survey,
+    EARLY, TAIL, Window, border_point, border_share, bowl_fate, converged, cubic_orbit, descend, dimensions, linear_threshold, linearized, nearest_border,
+    network, richest, scalar_fate, square, survey, theory, verdicts, wavy,
 )  # fmt: skip
 
 WINDOW = Window(100.0, 50.0, 2.0)
+WAVES = Window(10**2.5, 10**2.1, 1.0)
 
 
 def test_a_window_has_its_decades():
@@ -51,6 +55,85 @@ def test_the_border_point_is_on_the_border():
     assert border_point(up, 0.3) == pytest.approx(7.5 / 20)
     with pytest.raises(ValueError, match="no border"):
         border_point(np.ones((9, 9), bool), 0.5)
+
+
+def test_the_richest_square_is_in_the_dust_and_not_on_the_line():
+    inside = np.add.outer(np.zeros(49), np.arange(49)) < 10  # a line below
+    inside[30:40, 30:40] = np.random.default_rng(0).random((10, 10)) < 0.5
+    across, up = richest(inside)
+    assert 30 <= 48 * across <= 39 and 30 <= 48 * up <= 39
+    line = np.add.outer(np.zeros(49), np.arange(49)) < 24
+    assert richest(line) == pytest.approx((23.5 / 48, 23.5 / 48)), "of equals the nearest to the middle"
+    with pytest.raises(ValueError, match="no border"):
+        richest(np.zeros((9, 9), bool))
+
+
+@pytest.mark.parametrize("choose", [richest, nearest_border])
+def test_every_window_on_the_way_down_is_a_square_with_border_of_the_last_one(choose):
+    way = list(descend(wavy, WAVES, 49, 4, choose))
+    assert [window.decades for window, _ in way] == pytest.approx([48.0**-k for k in range(4)])
+    for (window, picture), (smaller, _) in zip(way, way[1:]):
+        corners = np.array([abs(np.log10(smaller.lr / window.lr)), abs(np.log10(smaller.readout_lr / window.readout_lr))])
+        assert (corners < window.decades / 2).all() and 0 < picture.mean() < 1
+        ends = wavy(smaller, 2).values
+        assert 0 < ends.sum() < 4, "its corners are of both kinds"
+
+
+def test_a_smooth_wave_passes_for_a_fractal_until_it_is_magnified():
+    assert box_dimension(wavy(WAVES, 97)).value > 1.4
+    found = dimensions(wavy, WAVES, 49, 4, 0.3)
+    assert len(found) == 4 and max(found) < 1.15
+
+
+def test_square_is_a_square_of_the_column():
+    inside = wavy(WAVES, 97, waves=1)
+    found = square(WAVES, inside, 0.25)
+    assert found.decades == pytest.approx(1 / 96)
+    assert np.log10(found.readout_lr / 10**2.1) == pytest.approx(np.sin(2 * np.pi * np.log10(found.lr / 10**2.5)) / 8, abs=1 / 96)
+
+
+def test_verdicts_are_of_the_survey():
+    found = verdicts(network(0), 0)(WINDOW, 4)
+    assert found.dims == ("lr", "readout_lr") and found.dtype == bool
+    np.testing.assert_array_equal(found.values, converged(survey(network(0), WINDOW, 4, [0], dtype=torch.float64)).values[..., 0])
+
+
+def test_theory_is_the_threshold():
+    window = Window(30.0, 30.0, 4.0)
+    found, edge = theory(network(2), 2, window, 9), linear_threshold(network(2), 2, window.rates(9)[0])
+    for k, column in enumerate(found.values):
+        np.testing.assert_array_equal(column, window.rates(9)[1] < edge[k] if np.isfinite(edge[k]) else np.zeros(9, bool))
+
+
+def test_each_layer_alone_bears_a_rectangle():
+    window = Window(30.0, 30.0, 4.0)
+    both, alone = theory(network(2), 2, window, 33).values, theory(network(2), 2, window, 33, alone=True).values
+    assert (alone | ~both).all() and (alone & ~both).any(), "it allows more"
+    np.testing.assert_array_equal(alone, np.logical_and.outer(alone.any(1), alone.any(0)))
+    assert alone.any(0).sum() == both.any(0).sum() and alone.any(1).sum() == both.any(1).sum()
+
+
+def test_the_border_share_counts_squares_of_the_loss():
+    level = np.add.outer(np.zeros(25), np.arange(25))
+    loss = xr.DataArray(np.stack([1 + 0 * level, np.where(level < 9, 0.5, 2), np.random.default_rng(0).choice([0.5, 2], level.shape)], -1),
+                        dims=("lr", "readout_lr", "step"), coords={"step": [0, 5, 9]})  # fmt: skip
+    noisy = mixed_squares(loss.values[..., 2] < 1, 2).sum()
+    assert border_share(xr.Dataset({"loss": loss}), [0, 5, 9]) == pytest.approx([0, 12 / noisy, 1])
+
+
+def test_the_bowl_is_descended_along_its_gradient():
+    """By autograd, with ripples so high that a few steps decide; and where it has none the border is at 2."""
+    window, start = Window(1.9, 1.7, 0.4), (4.0, 6.5)
+    found = bowl_fate(window, 7, 400.0, start, steps=4)
+    assert 0.2 < found.mean() < 0.8
+    for i, j in np.ndindex(7, 7):
+        w, rates = torch.tensor(start, dtype=torch.float64), torch.tensor([found.lr.values[i], found.readout_lr.values[j]])
+        loss = lambda w: (w @ w) / 2 + 400 * torch.cos(w[0]) * torch.cos(w[1])
+        for _ in range(4):
+            w = w - rates * torch.func.grad(loss)(w)
+        assert bool(w @ w < 1e6) == found.values[i, j]
+    plain = bowl_fate(Window(2.0, 2.0, 0.4), 6, 0.0, start)
+    np.testing.assert_array_equal(plain.values, np.logical_and.outer(plain.lr.values < 2, plain.readout_lr.values < 2))
 
 
 def test_the_linearization_is_the_networks_first_order():
