@@ -210,20 +210,6 @@ def tangent_growth(weights: Array, states: Array, directions: Array, steps: int)
     return x, np.stack(growth)
 
 
-def lyapunov_spectrum(weights: Array, start: Array, steps: int, count: int, discard: int = 200) -> Array:
-    """The `count` largest Lyapunov exponents of x <- tanh(W x), in falling order, from one long trajectory.
-
-    By QR decompositions of the product of Jacobians (Benettin et al. 1980); the first `discard` steps do not count.
-    """
-    x, Q, total = start, np.eye(len(start), count), np.zeros(count)
-    for t in range(discard + steps):
-        x = np.tanh(weights @ x)
-        Q, R = np.linalg.qr((1 - x**2)[:, None] * (weights @ Q))
-        if t >= discard:
-            total += np.log(np.abs(np.diag(R)))
-    return np.sort(total / steps)[::-1]
-
-
 # -- echo-state networks -----------------------------------------------------------------
 
 
