@@ -12,9 +12,12 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from descent.models import RNN
+from descent.data import nothing
+from descent.models import RNN, Function
 from descent.seeding import Generator, generator
+from descent.task import Task
 
 Array = NDArray[np.float64]
 
@@ -80,6 +83,32 @@ def slope_estimates(u: float, width: float, steps: int, samples: int, seed: int)
     return signs * np.exp(slopes) * np.sin(2 * start), (states - 0.5) * z / width
 
 
+def descents(
+    start: float, aim: float, width: float, steps: int, lr: float, updates: int, samples: int, runs: int, seed: int
+) -> tuple[Array, Array]:
+    """Gradient descent on E f(u + width z) + (u - aim)^2 / 2, for the f of `smoothed_slope`, with each estimate of the first gradient.
+
+    Beyond a few steps the first term is flat and the minimum at `aim`; what is left of its gradient is noise.
+
+    Args:
+        samples: values of z that an update averages over.
+        runs: independent descents.
+
+    Returns:
+        u after 0, ..., updates updates, (updates + 1, runs), with exact derivatives and with values only.
+    """
+    stream, found = generator(seed, "noise"), []
+    for exact in (True, False):
+        path = [np.full(runs, float(start))]
+        for _ in range(updates):
+            z = stream.normal(runs, samples).double().numpy()
+            angle = 2.0**steps * (path[-1][:, None] + width * z)
+            slope = 2.0**steps * np.sin(2 * angle) if exact else (np.sin(angle) ** 2 - 0.5) * z / width
+            path.append(path[-1] - lr * (slope.mean(1) + path[-1] - aim))
+        found.append(np.stack(path))
+    return found[0], found[1]
+
+
 # -- random recurrent networks -----------------------------------------------------------
 
 
@@ -93,19 +122,21 @@ def unit_radius(size: int) -> Callable[[Generator], torch.Tensor]:
     return draw
 
 
-def gradients_through_time(model: RNN, radii: Sequence[float], seeds: Sequence[int]) -> xr.DataArray:
-    """Norm of the derivative of a recurrent network's outputs in its input k steps before the end, at zero input and in float64.
+def gradients_through_time(model: RNN, radii: Sequence[float], seeds: Sequence[int], drive: float = 0.0) -> xr.DataArray:
+    """Norm of the derivative of a recurrent network's outputs in its input k steps before the end, in float64.
 
     Args:
         model: if its recurrent matrix starts with spectral radius 1 (`unit_radius`), the init scales are radii.
+        drive: standard deviation of its normal inputs.
 
     Returns:
         Frobenius norms by "radius", "seed" and "lag", 0 to length - 1.
     """
-    found, silence = [], torch.zeros(*model.input_shape, dtype=torch.float64)
+    found = []
     for seed in seeds:
+        sequence = drive * generator(seed, "data").normal(*model.input_shape).double()
         params = {name: p.double() for name, p in model.init(generator(seed, "init"), torch.tensor(radii)).items()}
-        jacobian = torch.func.jacrev(lambda x: model.apply(params, x[..., None])[..., 0])(silence)  # (radii, outputs, length, inputs)
+        jacobian = torch.func.jacrev(lambda x: model.apply(params, x[..., None])[..., 0])(sequence)  # (radii, outputs, length, inputs)
         found.append(jacobian.flip(2).square().sum((1, 3)).sqrt().numpy())
     coords = {"seed": list(seeds), "radius": list(radii), "lag": np.arange(model.length)}
     words = {"long_name": "norm of the gradient", "symbol": "", "units": "", "role": "gradient"}
@@ -113,6 +144,44 @@ def gradients_through_time(model: RNN, radii: Sequence[float], seeds: Sequence[i
     array.lag.attrs.update(long_name="lag", symbol="k", units="steps")
     array.radius.attrs.update(long_name="spectral radius", symbol="ρ", units="")
     return array
+
+
+def largest_stretch(model: RNN, radii: Sequence[float], seeds: Sequence[int]) -> Array:
+    """The largest singular value of the initial recurrent matrix, (seeds, radii)."""
+    drawn = [model.init(generator(seed, "init"), torch.tensor(radii))["W"].double() for seed in seeds]
+    return torch.stack([torch.linalg.matrix_norm(W, 2) for W in drawn]).numpy()
+
+
+def readout_curvature(task: Task, scale: float, seeds: Sequence[int]) -> Array:
+    """The largest curvature of a recurrent network's squared loss in its readout weights at the start, (seeds,).
+
+    It is the top eigenvalue of the mean of (h, 1) (h, 1)^T over the training data, h the last state.
+    """
+    found, x = [], task.part("train").x
+    for seed in seeds:
+        h = task.model.states(task.model.init(generator(seed, "init"), scale), x)[-1].double()
+        h = torch.cat([h, torch.ones_like(h[:1])])
+        found.append(torch.linalg.eigvalsh(h @ h.mT / h.shape[-1])[-1])
+    return torch.stack(found).numpy()
+
+
+def _unit(w: Tensor, b: Tensor, steps: int) -> Tensor:
+    h = 0 * w
+    for _ in range(steps):
+        h = torch.tanh(w * h + b)
+    return (h - 0.5) ** 2 / 2
+
+
+def unit_loss(w: ArrayLike, b: ArrayLike, steps: int) -> Array:
+    """(h - 1/2)^2 / 2 for h <- tanh(w h + b) from 0, after so many steps: the cliff of Pascanu et al. 2013, figure 6, with a tanh."""
+    w, b = np.broadcast_arrays(np.asarray(w, float), np.asarray(b, float))
+    return _unit(torch.tensor(w), torch.tensor(b), steps).numpy()
+
+
+def one_unit(steps: int) -> Task:
+    """`unit_loss` as a task with the weights (w, b), started beyond the cliff: w from 1.5 to 2, b from -0.3 to -0.05."""
+    start = lambda g: torch.cat([1.5 + 0.5 * g.uniform(1), -0.05 - 0.25 * g.uniform(1)])
+    return Task(Function(lambda w, x: _unit(w[..., 0, :], w[..., 1, :], steps), 2, start=start, features=1), nothing(1), "output")
 
 
 def coupling(size: int, seed: int) -> Array:
@@ -139,20 +208,6 @@ def tangent_growth(weights: Array, states: Array, directions: Array, steps: int)
         v, total = v / size, total + np.log(size[..., 0])
         growth.append(total)
     return x, np.stack(growth)
-
-
-def lyapunov_spectrum(weights: Array, start: Array, steps: int, count: int, discard: int = 200) -> Array:
-    """The `count` largest Lyapunov exponents of x <- tanh(W x), in falling order, from one long trajectory.
-
-    By QR decompositions of the product of Jacobians (Benettin et al. 1980); the first `discard` steps do not count.
-    """
-    x, Q, total = start, np.eye(len(start), count), np.zeros(count)
-    for t in range(discard + steps):
-        x = np.tanh(weights @ x)
-        Q, R = np.linalg.qr((1 - x**2)[:, None] * (weights @ Q))
-        if t >= discard:
-            total += np.log(np.abs(np.diag(R)))
-    return np.sort(total / steps)[::-1]
 
 
 # -- echo-state networks -----------------------------------------------------------------

@@ -537,6 +537,24 @@ def variances(q: ArrayLike, weight: ArrayLike, layers: int, bias: ArrayLike = 0.
     return np.stack(found, -1)
 
 
+def feature_cosines(
+    square: float, cosine: ArrayLike, weight: ArrayLike, layers: int, bias: ArrayLike = 0.0, activation: str = "tanh"
+) -> Array:
+    """Cosine of the last hidden activations of two inputs in a wide network of `layers` hidden layers at its start.
+
+    Args:
+        square: mean square of an input's features, the same for both inputs.
+        cosine: of the two inputs.
+    """
+    cosine, weight, bias = np.broadcast_arrays(*_arrays(cosine, weight, bias))
+    q = weight**2 * square + bias**2
+    c = (weight**2 * square * cosine + bias**2) / q
+    for _ in range(layers - 1):
+        c, q = correlation_map(c, q, weight, bias, activation), variance_map(q, weight, bias, activation)
+    phi = _signal(activation)[0]
+    return _mean_of_two(phi, q, c) / _mean(lambda z: phi(z) ** 2, q)
+
+
 def gradient_sizes(q: ArrayLike, weight: ArrayLike, width: int, layers: int, bias: ArrayLike = 0.0, activation: str = "tanh") -> Array:
     """Root mean square size of the gradient of an output in each weight matrix of a wide network at its start, (..., layers + 1).
 

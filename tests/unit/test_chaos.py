@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from descent import chaos, models
+from descent import Task, chaos, data, models
 from descent.seeding import generator
 
 
@@ -48,6 +48,43 @@ def test_both_estimates_have_the_smoothed_slope_as_their_mean():
     np.testing.assert_allclose(paths, 2.0 ** np.arange(7)[:, None] * np.sin(2.0 ** np.arange(1, 8)[:, None] * (0.7 + 0.05 * z)), atol=1e-6)
 
 
+@pytest.mark.parametrize(("steps", "width"), [(1, 0.3), (6, 0.1)])
+def test_descents_follow_the_gradient_of_the_blurred_objective_on_average(steps, width):
+    exact, values = chaos.descents(1.1, 0.7, width, steps, lr=0.2, updates=1, samples=400, runs=200, seed=3)
+    wanted = 1.1 - 0.2 * (chaos.smoothed_slope(1.1, width, steps) + 1.1 - 0.7)
+    for path in (exact, values):
+        assert path.shape == (2, 200) and (path[0] == 1.1).all()
+        assert abs(path[1].mean() - wanted) < 4.5 * path[1].std() / 200**0.5
+    # one sample each is one estimate, whose spread `slope_estimates` knows
+    singles = chaos.descents(0.7, 0.7, width, steps, lr=1.0, updates=1, samples=1, runs=20000, seed=3)
+    for path, estimates in zip(singles, chaos.slope_estimates(0.7, width, steps, 20000, seed=4)):
+        assert path[1].std() == pytest.approx(estimates[-1].std(), rel=0.03)
+
+
+def test_one_unit_has_a_cliff_of_the_slope_of_a_geometric_series():
+    task = chaos.one_unit(12)
+    params = task.model.init(generator(7, "init"))
+    w, b = params["w"].double()
+    assert 1.5 <= w <= 2 and -0.3 <= b <= -0.05
+    part = task.part("train", dtype=torch.float64)
+    assert task.example_losses({"w": torch.stack([w, b])}, part.x, part.y).item() == pytest.approx(float(chaos.unit_loss(w, b, 12)), rel=1e-6)
+    # at b = 0 the state is 0 and d state / d b = 1 + w + ... + w^11, times the residual -1/2
+    slope = (chaos.unit_loss(1.5, 1e-7, 12) - chaos.unit_loss(1.5, -1e-7, 12)) / 2e-7
+    assert slope == pytest.approx(-0.5 * (1.5**12 - 1) / 0.5, rel=1e-4)
+    assert chaos.unit_loss(0.3, 0.2, 2) == pytest.approx((np.tanh(0.3 * np.tanh(0.2) + 0.2) - 0.5) ** 2 / 2)
+
+
+def test_readout_curvature_is_the_top_eigenvalue_of_the_readouts_hessian():
+    task = Task(models.RNN(2, 6, 1, 5), data.adding(40, 5), "mse")
+    params, part = task.model.init(generator(2, "init"), 1.3), task.part("train")
+
+    def loss(readout):
+        return task.example_losses(params | {"V": readout[None, :-1], "c": readout[-1:, None]}, part.x, part.y).mean()
+
+    hessian = torch.func.hessian(loss)(torch.cat([params["V"][0], params["c"][0]]))
+    assert chaos.readout_curvature(task, 1.3, [2])[0] == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=1e-5)
+
+
 def test_tangent_growth_is_the_size_of_the_jacobian():
     W, x = 2 * chaos.coupling(20, 0), generator(0, "data").normal(3, 20).double()
     v = generator(1, "data").normal(3, 20).double()
@@ -64,14 +101,6 @@ def test_tangent_growth_is_the_size_of_the_jacobian():
         assert growth[-1, i] == pytest.approx(moved.norm().log().item(), rel=1e-9)
 
 
-def test_lyapunov_spectrum_of_a_contracting_network_is_that_of_its_matrix():
-    W = 0.5 * chaos.coupling(30, 1)
-    wanted = np.sort(np.log(np.abs(np.linalg.eigvals(W))))[::-1]
-    found = chaos.lyapunov_spectrum(W, generator(0, "data").normal(30).double().numpy(), 6000, 30)
-    assert found.sum() == pytest.approx(wanted.sum(), rel=1e-6)  # log |det W|
-    assert found[0] == pytest.approx(wanted[0], abs=0.01)
-
-
 def test_gradients_through_time_are_powers_of_the_matrix():
     model = models.RNN(3, 12, 2, 9, activation="linear", start=chaos.unit_radius(12))
     found = chaos.gradients_through_time(model, [0.7, 1.0], [5])
@@ -81,6 +110,19 @@ def test_gradients_through_time_are_powers_of_the_matrix():
         for lag in (0, 1, 8):
             wanted = (params["V"] @ torch.linalg.matrix_power(params["W"], lag) @ params["U"]).norm() * radius**lag
             assert float(found.sel(radius=radius, lag=lag, seed=5)) == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_driven_gradients_through_time_carry_the_slopes_of_the_states():
+    model = models.RNN(2, 8, 3, 6, start=chaos.unit_radius(8))
+    found = chaos.gradients_through_time(model, [1.3], [4], drive=1.5)
+    params = {name: p.double() for name, p in model.init(generator(4, "init"), 1.3).items()}
+    x = 1.5 * generator(4, "data").normal(6, 2).double()
+    J, states = params["V"], model.states(params, x[..., None])
+    for lag in range(6):
+        J = J @ torch.diag(1 - states[-1 - lag][:, 0] ** 2)
+        assert float(found.sel(radius=1.3, seed=4, lag=lag)) == pytest.approx((J @ params["U"]).norm().item(), rel=1e-6)
+        J = J @ params["W"]
+    assert chaos.largest_stretch(model, [1.3], [4])[0, 0] == pytest.approx(np.linalg.svd(params["W"], compute_uv=False)[0], rel=1e-5)
 
 
 def test_a_delay_line_remembers_as_many_steps_as_it_has_units():

@@ -23,6 +23,17 @@ def test_linear_and_relu_maps_have_closed_forms():
     np.testing.assert_allclose(theory.susceptibility(2.0, 1.3, 0.0, "relu", c), 1.69 * (np.pi - np.arccos(c)) / (2 * np.pi), atol=5e-3)
 
 
+def test_feature_cosines_iterate_the_closed_form_of_relu_and_keep_linear_ones():
+    c = np.array([-0.5, 0.2, 0.9])
+    wanted = c
+    for layers in (1, 2, 3):
+        wanted = relu_correlation(wanted)
+        np.testing.assert_allclose(theory.feature_cosines(0.7, c, 1.3, layers, activation="relu"), wanted, atol=4e-3)
+    np.testing.assert_allclose(theory.feature_cosines(0.7, c, 1.3, 4, activation="linear"), c, rtol=1e-8)
+    # one layer with biases: their variance is shared
+    np.testing.assert_allclose(theory.feature_cosines(0.7, c, 1.3, 1, 0.5, "linear"), (1.69 * 0.7 * c + 0.25) / (1.69 * 0.7 + 0.25), rtol=1e-8)
+
+
 @pytest.mark.parametrize("q", [0.01, 1.0, 16.0])
 def test_tanh_maps_are_those_of_adaptive_quadrature(q):
     normal = lambda z: np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
