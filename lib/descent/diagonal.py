@@ -11,8 +11,9 @@ import xarray as xr
 
 from descent import data, theory
 
-#: which scale the program is given: that at the start, the geometric mean of those at the end, those at the end
-SCALES = ("α at the start", "mean of a", "a at the end")
+#: which scale the program is given: that at the start, the geometric mean of those at the end, those of the coordinates half the
+#: dimension away, and each coordinate its own
+SCALES = ("α at the start", "mean of a", "a of other coordinates", "a at the end")
 
 
 def problem(seed: int, n: int = 40, dim: int = 100, support: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -35,7 +36,7 @@ def exponents(x: np.ndarray, y: np.ndarray, truth: np.ndarray, scales: tuple[flo
 def _programs(scale: np.ndarray, start: float, seed: int) -> list[np.ndarray]:
     """The program's coefficients for each of `SCALES`."""
     x, y, _ = problem(seed)
-    return [theory.min_hyperbolic_entropy(x, y, a) for a in (start, np.exp(np.log(scale).mean()), scale)]
+    return [theory.min_hyperbolic_entropy(x, y, a) for a in (start, np.exp(np.log(scale).mean()), np.roll(scale, len(scale) // 2), scale)]
 
 
 def program_gaps(ends: xr.Dataset, start: float) -> xr.DataArray:
@@ -55,7 +56,7 @@ def program_errors(ends: xr.Dataset, start: float) -> tuple[np.ndarray, np.ndarr
     errors = np.array([
         [np.square(p - problem(s)[2]).sum() for p in _programs(ends.effective_scale.sel(seed=s).values.astype(float), start, s)] for s in ends.seed.values
     ])  # fmt: skip
-    return errors[:, 2] / errors[:, 0], errors[:, 1] / errors[:, 0]
+    return errors[:, 3] / errors[:, 0], errors[:, 1] / errors[:, 0]
 
 
 def unevenness(scale: xr.DataArray, start: float, support: int = 5) -> xr.DataArray:

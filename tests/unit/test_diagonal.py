@@ -19,7 +19,9 @@ def test_the_program_with_a_runs_own_scales_is_found():
     scale = np.exp(np.random.default_rng(0).normal(-2, 0.7, 100))
     run = ends(scale, theory.min_hyperbolic_entropy(x, y, scale))
     gaps = diagonal.program_gaps(run, 0.1).sel(seed=3, lr=0.1)
-    assert list(gaps.scale.values) == list(diagonal.SCALES) and gaps[2] < 1e-9 < 0.05 < min(gaps[0], gaps[1])
+    assert list(gaps.scale.values) == list(diagonal.SCALES) and gaps[3] < 1e-9 < 0.05 < gaps[:3].min()
+    other = theory.min_hyperbolic_entropy(x, y, np.r_[scale[50:], scale[:50]])
+    assert float(gaps[2]) == pytest.approx(np.linalg.norm(run.coefficients[0, 0] - other) / np.linalg.norm(run.coefficients))
     own, even = diagonal.program_errors(run.sel(lr=0.1), 0.1)
     error = [np.square(theory.min_hyperbolic_entropy(x, y, a) - truth).sum() for a in (scale, np.exp(np.log(scale).mean()), 0.1)]
     np.testing.assert_allclose((own[0], even[0]), (error[0] / error[2], error[1] / error[2]), rtol=1e-9)
