@@ -25,7 +25,9 @@ from scipy.linalg import solve_banded
 REACH = 16.0
 
 
-def limit(c: float, init_scale: float, sparsity: float, time: ArrayLike, cells: int = 1600, step: float = 0.005) -> xr.Dataset:
+def limit(
+    c: float, init_scale: float, sparsity: float, time: ArrayLike, cells: int = 1600, step: float = 0.005, shrinking: bool = True
+) -> xr.Dataset:
     """The deterministic limit over `time`.
 
     The densities live on `cells` equal cells of xi, with the fluxes of Scharfetter and Gummel (1969),
@@ -38,6 +40,7 @@ def limit(c: float, init_scale: float, sparsity: float, time: ArrayLike, cells: 
         init_scale: u and v at the start.
         sparsity: share of the coefficients that are +-1.
         time: increasing multiples of `step`, from 0.
+        shrinking: False keeps a at the init scale and all else as it is: the rival that a measurement has to exclude.
 
     Returns:
         "risk" R and "scale" a over "time", and "density" of xi over "time", "truth" (0 and 1), "xi".
@@ -66,7 +69,8 @@ def limit(c: float, init_scale: float, sparsity: float, time: ArrayLike, cells: 
         if tick in ticks:
             kept.append((R, a, mass / width))
         R_next = max(2 * R - R_before, R / 2)
-        a *= np.exp(-2 * c**2 * (R + R_next) * step)
+        if shrinking:
+            a *= np.exp(-2 * c**2 * (R + R_next) * step)
         flow = _fokker_planck(-4 * c * (2 * a**2 * np.sinh(faces) - truth), 16 * c**2 * R_next, width)
         # backward Euler first: there is no step before
         new, old = (1.5, 2 * mass - before / 2) if tick else (1.0, mass)

@@ -638,6 +638,34 @@ def min_l1(x: ArrayLike, y: ArrayLike) -> Array:
     return found.x[: x.shape[1]] - found.x[x.shape[1] :]
 
 
+def dual_margin(x: ArrayLike, truth: ArrayLike) -> float:
+    """mu, how near basis pursuit is to taking a coordinate off the support of `truth`: below 1, it recovers `truth` (Fuchs 2004).
+
+    The smallest possible max over i off the support of |(x^T nu)_i|, over all nu with (x^T nu)_i = sign(truth_i) on it: a linear program.
+
+    Args:
+        x: inputs (n, dim), linearly independent where `truth` is not 0.
+        truth: coefficients (dim,).
+
+    Raises:
+        ValueError: shapes that do not fit, or a truth without zeros.
+        RuntimeError: no nu has these signs.
+    """
+    x, truth = _arrays(x, truth)
+    on = truth != 0
+    if x.ndim != 2 or truth.shape != x.shape[1:] or on.all():
+        raise ValueError(f"x of shape {x.shape} and truth of shape {truth.shape}; give (n, dim) and (dim,), with a zero in truth")
+    n, rest = len(x), x[:, ~on].T
+    bound = -np.ones((len(rest), 1))
+    found = optimize.linprog(
+        np.r_[np.zeros(n), 1.0], A_ub=np.block([[rest, bound], [-rest, bound]]), b_ub=np.zeros(2 * len(rest)),
+        A_eq=np.c_[x[:, on].T, np.zeros(on.sum())], b_eq=np.sign(truth[on]), bounds=(None, None), method="highs",
+    )  # fmt: skip
+    if not found.success:
+        raise RuntimeError(f"no multipliers have the signs of truth: {found.message}")
+    return float(found.fun)
+
+
 def min_l2(x: ArrayLike, y: ArrayLike) -> Array:
     """The interpolator x beta = y of smallest |beta|^2, (dim,): x^T (x x^T)^-1 y. Raises ValueError as `min_hyperbolic_entropy` does."""
     x, y = _underdetermined(x, y)

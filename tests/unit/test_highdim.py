@@ -35,6 +35,21 @@ def test_without_noise_it_is_gradient_flow():
     assert abs(found.scale / scale - 1).max() < 0.02
 
 
+def test_without_shrinking_the_scale_stays_and_the_risk_is_that_of_particles():
+    """The Euler-Maruyama scheme in xi at a fixed scale."""
+    c, a, sparsity, n, dt = 1.0, 0.3, 0.2, 40_000, 1 / 400
+    rng, truth, xi, risks = np.random.default_rng(1), (np.arange(40_000) < 0.2 * n).astype(float), np.zeros(40_000), []
+    for k in range(int(2 / dt) + 1):
+        e = 2 * a**2 * np.sinh(xi) - truth
+        R = (e @ e) / (2 * n)
+        if k % int(0.5 / dt) == 0:
+            risks.append(R)
+        xi = xi - 4 * c * e * dt + 4 * c * np.sqrt(2 * R * dt) * rng.normal(size=n)
+    found = highdim.limit(c, a, sparsity, TIME[:5], shrinking=False)
+    np.testing.assert_allclose(found.risk, risks, rtol=0.1)
+    np.testing.assert_array_equal(found.scale, a)
+
+
 def test_it_converges_in_cells_and_steps():
     coarse, fine = (highdim.limit(1.0, 0.3, 0.2, TIME, **k) for k in (dict(cells=1600), dict(cells=3200, step=0.0025)))
     np.testing.assert_allclose(coarse.risk, fine.risk, rtol=0.01)

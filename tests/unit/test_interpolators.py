@@ -62,6 +62,29 @@ def test_between_the_minimum_norms():
     assert (np.diff(norms) > 0).all() and abs(l1).sum() < norms[0]
 
 
+def test_the_dual_margin_decides_whether_basis_pursuit_recovers():
+    """The same minimum by a descent over the null space of the support, and the recovery that it predicts."""
+    recovered, below = [], []
+    for seed, n in ((0, 12), (1, 8), (2, 6), (3, 4), (4, 5), (5, 10)):
+        x, y = problem(seed, n)
+        truth = np.r_[1.0, -1.0, np.zeros(28)]
+        start, free = np.linalg.lstsq(x[:, :2].T, truth[:2], rcond=None)[0], np.linalg.svd(x[:, :2].T)[2][2:]
+        smooth = lambda z, p: np.linalg.norm((start + z @ free) @ x[:, 2:], p)  # noqa: B023
+        z = np.zeros(len(free))
+        for p in (4, 16, 64, 256):
+            z = optimize.minimize(smooth, z, args=(p,), method="Powell", options={"maxiter": 20_000, "xtol": 1e-9, "ftol": 1e-12}).x
+        mu = theory.dual_margin(x, truth)
+        assert mu <= smooth(z, np.inf) + 1e-9 and mu == pytest.approx(smooth(z, np.inf), rel=0.03)
+        recovered.append(np.allclose(theory.min_l1(x, y), truth, atol=1e-7)), below.append(mu < 1)
+    assert recovered == below and len(set(below)) == 2
+
+
+@pytest.mark.parametrize("truth, words", [(np.ones(3), "with a zero"), (np.zeros(2), r"\(2,\)")])
+def test_a_truth_without_a_dual_is_refused(truth, words):
+    with pytest.raises(ValueError, match=words):
+        theory.dual_margin(np.eye(3)[:2], truth)
+
+
 def test_gradient_descent_with_small_steps_ends_there():
     d = data.sparse_regression(12, 30, 2, seed=1)
     run = sweep(Task(models.DiagonalLinear(30), d, loss="mse"), lr=0.002, init_scale=0.2, steps=20000, record="coefficients", record_every=[20000], dtype=torch.float64)
