@@ -129,9 +129,11 @@ def test_the_bowl_is_descended_along_its_gradient():
     for i, j in np.ndindex(7, 7):
         w, rates = torch.tensor(start, dtype=torch.float64), torch.tensor([found.lr.values[i], found.readout_lr.values[j]])
         loss = lambda w: (w @ w) / 2 + 400 * torch.cos(w[0]) * torch.cos(w[1])
+        bounded = True
         for _ in range(4):
             w = w - rates * torch.func.grad(loss)(w)
-        assert bool(w @ w < 1e6) == found.values[i, j]
+            bounded &= bool(w @ w < 1e6)
+        assert bounded == found.values[i, j]
     plain = bowl_fate(Window(2.0, 2.0, 0.4), 6, 0.0, start)
     np.testing.assert_array_equal(plain.values, np.logical_and.outer(plain.lr.values < 2, plain.readout_lr.values < 2))
 
