@@ -51,7 +51,7 @@ def projection(rows: int, columns: int, rank: int, along: Sequence[float] | None
         right = generator.normal(columns, rank)
         if along is not None:
             right = torch.cat([torch.tensor(along, dtype=right.dtype)[:, None], right[:, 1:]], 1)
-        exact = torch.eye(rows, rank) @ torch.linalg.qr(right).Q.mT / rank**0.5
+        exact = torch.eye(rows, rank, dtype=right.dtype) @ torch.linalg.qr(right).Q.mT / rank**0.5
         return exact + noise * generator.normal(rows, columns) / (rows * columns) ** 0.5 if noise else exact
 
     return draw
