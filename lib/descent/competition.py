@@ -21,9 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
-from descent.data import Data
+from descent.data import Data, low_rank_matrix, matrix_completion
+from descent.models import MatrixProduct
 from descent.probes import Networks, Probe, probe
 from descent.seeding import generator
+from descent.task import Task
 
 Array = NDArray[np.float64]
 Deficit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -64,6 +66,17 @@ def other_matrix(matrix: Tensor) -> Deficit:
         return x, (x * matrix.to(x)[..., None]).sum((-3, -2))[..., None, :]
 
     return deficit
+
+
+def related_tasks(seed: int, depth: int, true_part: float = 0.0, other_part: float = 1.0, n: int = 20) -> Task:
+    """Completion of an (n, n) matrix of rank 2 from half of its entries, with the entries of another matrix as the deficit.
+
+    The other matrix is `other_part` times an unrelated one of rank 10 plus `true_part` times the true one; the two have the
+    same Frobenius norm n, and equal singular values each. The model is a product of `depth` square matrices.
+    """
+    true, other = (low_rank_matrix([n / rank**0.5] * rank, n, seed=s) for rank, s in ((2, seed), (10, seed + 500_000)))
+    deficit = other_matrix(other_part * other + true_part * true)
+    return Task(MatrixProduct((n,) * (depth + 1)), matrix_completion(true, n * n // 2, seed=seed), "mse", deficit=deficit)
 
 
 # -- what each source contributes --------------------------------------------------------
@@ -183,6 +196,13 @@ def clock(strength: ArrayLike, depth: int) -> Array:
     if depth == 2:
         return np.log(a) / 2
     return a ** (2 / depth - 1) / (2 - depth)
+
+
+def lead(strengths: xr.DataArray, depths: ArrayLike, step: int) -> xr.DataArray:
+    """How far B is ahead of A in the `clock` of these depths, one for each "depth" of `strengths` (path, step), relative to `step`; from then on."""
+    ahead = [xr.apply_ufunc(clock, strengths.isel(depth=i), kwargs={"depth": L}).diff("path").isel(path=0) for i, L in enumerate(depths)]
+    ahead = xr.concat(ahead, dim=strengths.depth)
+    return (ahead / ahead.sel(step=step)).sel(step=slice(step, None))
 
 
 def race(a: ArrayLike, b: ArrayLike, depth: int) -> tuple[Array, Array]:

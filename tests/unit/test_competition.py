@@ -161,6 +161,25 @@ def test_what_lies_beyond_the_rank_is_what_the_other_singular_values_hold():
         assert beyond == pytest.approx(squares[2:].sum() / squares.sum(), rel=1e-6)
 
 
+def test_related_tasks_are_mixtures_of_two_matrices_of_one_size():
+    for true_part, other_part in ((0.0, 1.0), (1.0, 0.0), (0.25, 0.75)):
+        task = competition.related_tasks(3, 2, true_part, other_part, n=12)
+        x, y = task.data.x.double().movedim(0, -1), task.data.y.double().T
+        true, other = (data.low_rank_matrix([12 / r**0.5] * r, 12, seed=s) for r, s in ((2, 3), (10, 500_003)))
+        shown = task.deficit(x, y)[1]
+        rows, columns = x.flatten(0, 1).argmax(0) // 12, x.flatten(0, 1).argmax(0) % 12
+        torch.testing.assert_close(y[0], true[rows, columns])
+        torch.testing.assert_close(shown[0], (other_part * other + true_part * true)[rows, columns])
+        assert y.shape[1] == 72 and true.norm().item() == pytest.approx(other.norm().item()) == pytest.approx(12.0)
+
+
+def test_a_lead_is_a_difference_of_clocks():
+    a = xr.DataArray(np.array([[[0.1, 0.2], [0.4, 0.8]], [[0.1, 0.2], [0.4, 0.8]]]), dims=("depth", "path", "step"), coords={"depth": [1, 2], "step": [0, 10]})
+    found = competition.lead(a, [1, 2], 0)
+    np.testing.assert_allclose(found.values, [[1, 0.6 / 0.3], [1, 1]])  # the difference doubles, the ratio stays
+    assert competition.lead(a, [2, 1], 10).shape == (2, 1)
+
+
 def test_an_outcome_is_the_end_of_the_flow_and_the_rival_is_not():
     end = competition.penalized([60.0], 3, start=1.0, length=2.0, first=(0.1, 0.12))[:, 0]
     share = end[0] / end.sum()
