@@ -25,7 +25,7 @@ class Family:
     def dataset(self):
         grid = {name: [value / 2, value * 2] for name, value in self.setting.items() if isinstance(value, float)}
         if "batch_size" in self.setting:
-            grid["batch_size"] = [1, None]
+            grid["batch_size"] = [2 if self.task.normalizes else 1, None]  # one example has no statistics
         common = {"seed": [0, 7], "steps": 500, "record": ["loss"], "record_every": 20}
         return sweep(self.task, **(common | grid | self.arguments | self.grid))
 

@@ -64,7 +64,7 @@ def test_rules_that_square_the_gradient(optimizer):
     assert np.isnan(ds.diverged_at.item()) and (ds.weights.values[0, -1] < 0.99).all()
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-10, 1.0, 1e15, 1e25])
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-10, 1.0, 1e15, 1e18])  # from 1e19 on the loss itself is infinite
 def test_probes_of_norms(size):
     task = Task(models.Quadratic((1.0, 1.0), start=(size, 2 * size)), data.nothing(2), "output")
     ds = sweep(task, lr=0.5, steps=1, record=["gradient_norm", "weight_norm", "distance", "overlap"], cache=False)

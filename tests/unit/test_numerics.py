@@ -46,7 +46,8 @@ def test_the_neighbours_of_a_diverging_network_do_not_notice(task, batch_size, r
 
 def by_hand(task, lr, seed, steps, make, clip=None, batch_size=None, rise=1):
     """Losses at each step of one network in float64, by a plain loop with torch.optim, and the step at which it
-    diverged: the first at which its minibatch loss exceeds 10^6 times its first one, or 10^6, or is no number.
+    diverged: the first at which its minibatch loss exceeds 10^6 times its first one, or 10^6, or is no number. After the
+    last update the minibatch that would come next decides.
 
     The learning rate rises linearly to `lr` over the first `rise` steps."""
     start = task.model.init(generator(seed, "init"), 1.0)
@@ -54,7 +55,7 @@ def by_hand(task, lr, seed, steps, make, clip=None, batch_size=None, rise=1):
     part = task.part("train", dtype=torch.float64)
     order, seen, visits = generator(seed, "batches"), [], []
     optimizer = make(list(params.values()), lr)
-    for t in range(steps):
+    for t in range(steps + 1):
         if batch_size is None:
             batch = slice(None)
         else:
@@ -65,9 +66,12 @@ def by_hand(task, lr, seed, steps, make, clip=None, batch_size=None, rise=1):
         optimizer.zero_grad()
         y = part.y[..., batch]
         loss = task.losses(params, part.x[..., batch], y)
-        seen.append(loss.item())
+        if t < steps:
+            seen.append(loss.item())
         if not loss.item() <= 1e6 * max(1.0, abs(seen[0])):
             return seen, float(t)
+        if t == steps:
+            break
         loss.backward()
         if clip is not None:  # torch's own adds 10^-6 to the norm
             norm = math.sqrt(sum(p.grad.square().sum().item() for p in params.values()))

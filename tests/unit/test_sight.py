@@ -16,7 +16,7 @@ def train(task, **arguments):
 
 def plain(task, lr, steps, seed, examples):
     """Gradient descent on the squared error of a linear network, (steps + 1, dim); examples(t) are x (n, dim), y (n,)."""
-    w = task.model.init(seeding.generator(seed, "init"))["W0"][0].double().numpy()
+    w = task.model.init(seeding.Generator(seeding.key(seed, "init"), dtype=torch.float64))["W0"][0].numpy()
     path = [w]
     for t in range(steps):
         x, y = (np.asarray(a, float) for a in examples(t))
@@ -114,7 +114,7 @@ def test_fresh_examples_are_those_of_the_law_and_of_the_seed():
     for seed in seeds:
 
         def examples(t):
-            x, y = task.data.law(seeding.Generator(seeding.key(seed, "batches"), 16 * t), B)
+            x, y = task.data.law(seeding.Generator(seeding.key(seed, "batches"), 16 * t, dtype=torch.float64), B)
             return x, y[:, 0]
 
         for rate in lr:
