@@ -67,7 +67,7 @@ def mark(page) -> str:
 
 def settled(page) -> str:
     """What the mark says once the curves are whole and it is known whose run they are."""
-    page.wait_for_function("/run$|made$/.test(document.querySelector('.dx-mark').textContent)")
+    page.locator(".dx-mark", has_text=re.compile(r"(run|made)$")).wait_for()  # a strict policy forbids waiting for a function, which is text
     return mark(page)
 
 
