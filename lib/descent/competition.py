@@ -110,11 +110,13 @@ def view_share(networks: Networks) -> Tensor:
 
 @probe("view_accuracy", dims=("view",), needs=("test",))
 def view_accuracy(networks: Networks) -> Tensor:
-    """Share of the test images that `models.Branches` classifies while it sees one view alone, the others blank, (K, views)."""
-    test, count = networks.parts["test"], networks.task.model.count
-    views = test.x.unflatten(-2, (count, -1))
-    alone = [(views * (torch.arange(count) == i).to(views)[:, None, None]).flatten(-3, -2) for i in range(count)]
-    correct = [networks.task.model.apply(networks.params, x).argmax(-2) == test.y for x in alone]
+    """Share of the test images whose class each branch of `models.Branches` names by itself, (K, views).
+
+    By its largest output, every output centred over the examples: what a branch adds to all images alike says nothing of its view.
+    """
+    test = networks.parts["test"]
+    outputs = networks.task.model.contributions(networks.params, test.x)
+    correct = [(f - f.mean(-1, keepdim=True)).argmax(-2) == test.y for f in outputs]
     return torch.stack([c.to(networks.w).mean(-1) for c in correct], -1)
 
 
