@@ -26,13 +26,13 @@ def predictions(networks: Networks) -> Tensor:
 
 @probe("echo", needs=("test",))
 def echo(networks: Networks) -> Tensor:
-    """How much of the untrained network's outputs is in the outputs now, <f, f0> / <f0, f0> over the test examples, (K,).
+    """The cosine of the angle between the outputs now and those of the untrained network, over the test examples, (K,).
 
-    The mean over the classes is taken from the outputs f and f0 first: no prediction depends on it.
+    It is 1 for a network that has only rescaled its outputs. The mean over the classes is taken from both first: no prediction depends on it.
     """
     now, start = networks.outputs("test"), networks.gradients.outputs(networks.w0, networks.parts["test"].x)
     now, start = (f - f.mean(-2, keepdim=True) for f in (now, start))
-    return (now * start).sum((-2, -1)) / start.square().sum((-2, -1))
+    return (now * start).sum((-2, -1)) / (now.square().sum((-2, -1)) * start.square().sum((-2, -1))).sqrt()
 
 
 def selected(ds: xr.Dataset, by: str = "val_accuracy") -> xr.Dataset:
