@@ -82,6 +82,14 @@ def test_the_last_layer_has_no_backward_factor():
     assert backward[:, -1].isnan().all() and backward[:, 0].isfinite().all()
 
 
+def test_the_backward_factor_may_be_that_of_other_weights():
+    task = Task(models.MLP((64, 7, 10)), DIGITS)
+    part, w = task.part("train", dtype=torch.float64), start(task)
+    forward, backward = (layer_alignment(task, v, part.x, part.labels)[:, i] for v, i in ((w, 1), (w.flip(0), 2)))
+    found = layer_alignment(task, w, part.x, part.labels, behind=w.flip(0))
+    torch.testing.assert_close(found[:, 1:], torch.stack([forward, backward], 1), equal_nan=True)
+
+
 def test_sweeps_record_them():
     ds = sweep(Task(models.MLP((64, 8, 8, 10)), DIGITS), lr=0.1, steps=2, record_every=1, cache=False,
                record=["feature_cosine", "layer_alignment", "layer_gradient_size", "jacobian_singular_values"])  # fmt: skip

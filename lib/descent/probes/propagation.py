@@ -77,12 +77,17 @@ def layer_kernels(task: Task, w: Tensor, x: Tensor) -> Tensor:
     return forward * backward
 
 
-def layer_alignment(task: Task, w: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+def layer_alignment(task: Task, w: Tensor, x: Tensor, labels: Tensor, behind: Tensor | None = None) -> Tensor:
     """Centred alignment of each layer's tangent kernel, and of its two factors, with the kernel "same label",
     (K, 3, layers): "both", "forward", "backward" (Lou et al. 2021). The last layer's backward factor is constant: NaN.
+
+    Args:
+        behind: weights (K, P) whose backward factors take the place of those of w, both in the kernel and alone.
     """
     same = (labels[:, None] == labels).to(w.dtype)
     forward, backward = layer_factors(task, w, x)
+    if behind is not None:
+        backward = layer_factors(task, behind, x)[1]
 
     def aligned(kernels: Tensor) -> Tensor:
         return 1 - kernel_distance(kernels.flatten(0, 1), same.expand(kernels.shape[0] * kernels.shape[1], -1, -1), centred=True).unflatten(0, kernels.shape[:2])
