@@ -28,6 +28,8 @@ STEPS = 500
 TAIL = 20
 #: early steps at which losses are recorded, besides every 20th and each of the last 20
 EARLY = (1, 2, 3, 5, 8, 12)
+#: relative changes of a learning rate that `border_pairs` makes; the last is one unit in the last place of a float64
+CHANGES = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 2.0**-52)
 #: squares on each side of one that `richest` counts
 AROUND = 3
 
@@ -35,15 +37,18 @@ AROUND = 3
 def network(seed: int, activation: str = "tanh", width: int = WIDTH, examples: int = WIDTH) -> Task:
     """A two-layer network without biases on random data that has nothing to learn but itself.
 
-    Parametrization, initialization and data are those of the paper: f(x) = v · g(√(2/n) W x) / n with all weights, inputs
-    and targets standard Gaussian. (The library's factor is √(1/n), so the inputs carry the √2.) The loss is half
-    the paper's, and the learning rates of a given outcome are twice the paper's.
+    Parametrization and initialization are those of the paper: f(x) = α v · g(W x) / n with all weights, inputs and targets
+    standard Gaussian, where α g(z) is tanh(√(2/n) z), √(2/n) max(z, 0) or √(1/n) z. (The library's factor is √(1/n), and ReLU's
+    gain carries the √2; so do the inputs of tanh.) Two things differ. The paper's tanh and ReLU networks learn as many examples
+    as they have weights, 272; only its linear one has 16. And the loss is half the paper's, so that the learning rates
+    of a given outcome are twice the paper's.
 
     Args:
         seed: of the data; the sweep's own seed draws the weights.
     """
     stream = generator(seed, "data")
-    inputs, targets = 2**0.5 * stream.normal(examples, width), stream.normal(examples, 1)
+    inputs, targets = stream.normal(examples, width), stream.normal(examples, 1)
+    inputs = 2**0.5 * inputs if activation == "tanh" else inputs
     model = MLP((width, width, 1), activation=activation, bias=False, parametrization="mean_field")
     return Task(model, Data(f"noise {seed}", inputs, targets), "mse")
 
@@ -77,7 +82,23 @@ class Window:
         return Window(float(self.lr * step(across)), float(self.readout_lr * step(up)), decades)
 
 
-def survey(task: Task, window: Window, points: int, seed: int | Sequence[int], steps: int = STEPS, dtype: torch.dtype = torch.float32) -> xr.Dataset:
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates one by one, for whatever takes a window.
+
+    Attributes:
+        lr, readout_lr: of the first and of the last layer, in any order.
+    """
+
+    lr: np.ndarray
+    readout_lr: np.ndarray
+
+    def rates(self, points: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both; the number of points does not matter."""
+        return self.lr, self.readout_lr
+
+
+def survey(task: Task, window: Window | Rates, points: int, seed: int | Sequence[int], steps: int = STEPS, dtype: torch.dtype = torch.float32) -> xr.Dataset:
     """Train every pair of learning rates of a window: what `sweep` returns, with the loss at some steps, the last `TAIL` among them."""
     lr, readout_lr = window.rates(points)
     records = sorted({*EARLY, *range(0, steps - TAIL + 1, 20), *range(steps - TAIL + 1, steps + 1)})
@@ -185,10 +206,40 @@ def dimensions(look: Callable[[Window, int], xr.DataArray], window: Window, poin
     return [box_dimension(p).value for _, p in descend(look, square(window, look(window, first), across), points, depth, choose)]
 
 
-def border_share(ds: xr.Dataset, steps: Sequence[int], side: int = 2) -> list[float]:
-    """Mixed squares of the networks whose loss is below the first one at each of some steps, over those at the last recorded step."""
-    count = lambda loss: mixed_squares(loss < ds.loss.isel(step=0), side).sum()
-    return [float(count(ds.loss.sel(step=T)) / count(ds.loss.isel(step=-1))) for T in steps]
+def border_pairs(look: Callable, window: Window, inside: ArrayLike, seed: int, columns: int = 16, each: int = 30,
+                 changes: Sequence[float] = CHANGES) -> xr.Dataset | xr.DataArray:  # fmt: skip
+    """Looks at points near a border, and at each of them again with η changed a little: what `turned` compares.
+
+    The points are drawn from the mixed squares of a picture, in so many of its columns, each with the weight of its mixed squares.
+    Nothing is searched for and nothing followed, so that they stand for the whole border of that picture.
+
+    Args:
+        look: what `descend` takes, or whatever else it finds over (lr, readout_lr) and further dimensions.
+        inside: the picture of the window.
+        each: points in a column.
+        changes: relative ones, of η.
+
+    Returns:
+        What `look` returns, over (change, point, ...), the change 0 first.
+    """
+    draw, mesh = np.random.default_rng(seed), mixed_squares(inside, 1)
+    weights, side, found = np.cumsum(mesh.sum(1)), len(mesh), []
+    place = lambda centre, share: centre * 10 ** (window.decades * (share - 0.5))
+    for column in np.searchsorted(weights, weights[-1] * (np.arange(columns) + draw.uniform()) / columns, side="right"):
+        rows = draw.choice(np.flatnonzero(mesh[column]), each)
+        lr = place(window.lr, (column + draw.uniform()) / side) * (1 + np.array([0, *changes]))
+        seen = look(Rates(lr, place(window.readout_lr, (rows + draw.uniform(size=each)) / side)), each)
+        found.append(seen.drop_vars(("lr", "readout_lr"), errors="ignore").rename(lr="change", readout_lr="point"))
+    return xr.concat(found, "point").assign_coords(change=[0.0, *changes])
+
+
+def turned(verdict: xr.DataArray) -> xr.DataArray:
+    """Share of the points of `border_pairs` whose verdict another η turns, over (change, ...).
+
+    Where a border has the dimension D, the share goes as the change to the power of 2 - D (McDonald et al. 1985): in proportion to
+    it if the border is a curve, wherever that lies; and not at all if the verdicts are noise.
+    """
+    return (verdict.isel(change=slice(1, None)) != verdict.isel(change=0, drop=True)).mean("point").rename("turned")
 
 
 def verdicts(task: Task, seed: int, dtype: torch.dtype = torch.float64) -> Callable[[Window, int], xr.DataArray]:
@@ -196,7 +247,7 @@ def verdicts(task: Task, seed: int, dtype: torch.dtype = torch.float64) -> Calla
     return lambda window, points: converged(survey(task, window, points, [seed], dtype=dtype)).isel(seed=0)
 
 
-def wavy(window: Window, points: int, waves: int = 16, centre: tuple[float, float] = (10**2.5, 10**2.1)) -> xr.DataArray:
+def wavy(window: Window | Rates, points: int, waves: int = 16, centre: tuple[float, float] = (10**2.5, 10**2.1)) -> xr.DataArray:
     """The plane below a smooth curve with so many waves in a decade, an eighth of a decade high: a border that is busy and no fractal.
 
     Args:
@@ -276,7 +327,7 @@ def linear_threshold(task: Task, seed: int, lr: ArrayLike) -> np.ndarray:
     return np.reshape(found, lr.shape)
 
 
-def theory(task: Task, seed: int, window: Window, points: int, alone: bool = False) -> xr.DataArray:
+def theory(task: Task, seed: int, window: Window | Rates, points: int, alone: bool = False) -> xr.DataArray:
     """What `linear_threshold` says of the points of a window: booleans over (lr, readout_lr).
 
     Args:
@@ -306,7 +357,7 @@ def cubic_orbit(start: ArrayLike, lr: ArrayLike, steps: int) -> np.ndarray:
     return np.stack(orbit)
 
 
-def scalar_fate(window: Window, points: int, start: tuple[float, float], steps: int = STEPS) -> xr.Dataset:
+def scalar_fate(window: Window | Rates, points: int, start: tuple[float, float], steps: int = STEPS) -> xr.Dataset:
     """Trains f(x) = b a x on the one example (1, 1) at every pair of learning rates of a window, in float64.
 
     Args:
@@ -336,7 +387,7 @@ def scalar_fate(window: Window, points: int, start: tuple[float, float], steps: 
 # -- bowls with a rough border of divergence ----------------------------------------------
 
 
-def bowl_fate(window: Window, points: int, roughness: float, start: tuple[float, float], steps: int = STEPS) -> xr.DataArray:
+def bowl_fate(window: Window | Rates, points: int, roughness: float, start: tuple[float, float], steps: int = STEPS) -> xr.DataArray:
     """Whether gradient descent stays bounded on L = (u² + v²)/2 + ε cos u cos v, with a learning rate for u and one for v, in float64.
 
     A quadratic and a cosine, as in Liu (2024, arXiv:2406.13971), coupled. The eigenvalues of the Hessian are

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from descent.boxcount import box_dimension, known_sets, mixed_squares, scales
+from descent.boxcount import SAMPLING, box_dimension, held_out, known_sets, mixed_squares, scales
 
 
 @pytest.mark.parametrize("points", [97, 129, 193])
@@ -12,7 +12,20 @@ def test_known_dimensions(name, points):
     inside, true = known_sets(points)[name]
     found = box_dimension(inside)
     assert found.value == pytest.approx(true, abs=0.13)  # so many points see no more
-    assert abs(found.value - true) < 1.2 * found.error  # Koch's curve misses by four times its scatter and drift
+    assert abs(found.value - true) < found.error
+
+
+def test_the_sampling_error_is_the_largest_miss_of_a_small_picture():
+    misses = [abs(box_dimension(points).value - true) for points, true in known_sets(49).values()]
+    assert 0.9 * SAMPLING < max(misses) < SAMPLING
+
+
+@pytest.mark.parametrize("points", [49, 97, 145])
+def test_a_set_that_fixed_nothing_is_within_its_error(points):
+    inside, true = held_out(points)
+    found = box_dimension(inside)
+    assert abs(found.value - true) < 1.2 * found.error
+    assert inside.mean() == pytest.approx(0.4, abs=0.3) and not inside[0].any() and not inside[:, -1].any()
 
 
 def test_a_sierpinski_triangle_of_the_right_size_is_exact():

@@ -9,8 +9,8 @@ from descent.boxcount import box_dimension, mixed_squares
 from descent.seeding import generator
 from descent.sweep import sweep
 from descent.trainability import (
-    EARLY, TAIL, Window, border_point, border_share, bowl_fate, converged, cubic_orbit, descend, dimensions, linear_threshold, linearized, nearest_border,
-    network, richest, scalar_fate, square, survey, theory, verdicts, wavy,
+    CHANGES, EARLY, TAIL, Rates, Window, border_pairs, border_point, bowl_fate, converged, cubic_orbit, descend, dimensions, linear_threshold, linearized, nearest_border,
+    network, richest, scalar_fate, square, survey, theory, turned, verdicts, wavy,
 )  # fmt: skip
 
 WINDOW = Window(100.0, 50.0, 2.0)
@@ -39,6 +39,16 @@ def test_the_network_is_the_papers():
     expected = v @ torch.tanh((2 / 16) ** 0.5 * W @ (x / 2**0.5).T) / 16
     torch.testing.assert_close(task.model.apply({k: p.double() for k, p in params.items()}, x.T), expected)
     assert task.parameters == 272 and len(task.data) == 16
+
+
+@pytest.mark.parametrize("activation, expected", [("relu", lambda z: 2**0.5 * torch.relu(z)), ("linear", lambda z: z)])
+def test_other_activations_have_the_papers_scale(activation, expected):
+    """α₀ of the paper is √(2/n) for ReLU and √(1/n) for the identity."""
+    task = network(3, activation)
+    params = {k: p.double() for k, p in task.model.init(generator(0, "init"), 1.0).items()}
+    x = task.data.x.double().T
+    assert float(x.std()) == pytest.approx(1, abs=0.15)
+    torch.testing.assert_close(task.model.apply(params, x), params["W1"] @ expected(params["W0"] @ x / 4) / 16)
 
 
 def test_survey_trains_the_grid_and_converged_reads_it():
@@ -113,12 +123,36 @@ def test_each_layer_alone_bears_a_rectangle():
     assert alone.any(0).sum() == both.any(0).sum() and alone.any(1).sum() == both.any(1).sum()
 
 
-def test_the_border_share_counts_squares_of_the_loss():
-    level = np.add.outer(np.zeros(25), np.arange(25))
-    loss = xr.DataArray(np.stack([1 + 0 * level, np.where(level < 9, 0.5, 2), np.random.default_rng(0).choice([0.5, 2], level.shape)], -1),
-                        dims=("lr", "readout_lr", "step"), coords={"step": [0, 5, 9]})  # fmt: skip
-    noisy = mixed_squares(loss.values[..., 2] < 1, 2).sum()
-    assert border_share(xr.Dataset({"loss": loss}), [0, 5, 9]) == pytest.approx([0, 12 / noisy, 1])
+def test_pairs_are_drawn_from_the_squares_with_border():
+    seen = []
+    look = lambda rates, n: seen.append(rates) or wavy(rates, n)
+    picture = wavy(WAVES, 49)
+    found = border_pairs(look, WAVES, picture, 3, columns=5, each=7)
+    assert found.dims == ("change", "point") and found.shape == (1 + len(CHANGES), 35) and len(seen) == 5
+    mesh = mixed_squares(picture, 1)
+    for rates in seen:
+        np.testing.assert_allclose(rates.lr / rates.lr[0] - 1, [0, *CHANGES], rtol=1e-5, atol=3e-16)
+        assert rates.lr[-1] > rates.lr[0], "one unit in the last place"
+        across, up = (48 * (np.log10(r / c) + 0.5) for r, c in ((rates.lr[0], WAVES.lr), (rates.readout_lr, WAVES.readout_lr)))
+        assert mesh[int(across), up.astype(int)].all()
+
+
+def test_a_curve_is_crossed_in_proportion_and_noise_by_any_change():
+    line = lambda rates, n: wavy(rates, n, waves=0)  # η₂ below a constant: no change of η crosses it
+    diagonal = lambda rates, n: xr.DataArray(np.multiply.outer(rates.rates(n)[0], rates.rates(n)[1]) < 10**4.6, dims=("lr", "readout_lr"))
+    share = turned(border_pairs(diagonal, WAVES, diagonal(WAVES, 49), 0, columns=40, each=100, changes=(1e-2, 1e-3, 1e-8)))
+    assert share.values[0] == pytest.approx(10 * share.values[1], rel=0.5) and share.values[0] > 0.1 and share.values[2] == 0
+    assert not turned(border_pairs(line, WAVES, line(WAVES, 49), 0)).any()
+    coins = np.random.default_rng(1)
+    noise = lambda rates, n: xr.DataArray(coins.random((len(rates.lr), n)) < 0.5, dims=("lr", "readout_lr"))
+    np.testing.assert_allclose(turned(border_pairs(noise, WAVES, diagonal(WAVES, 49), 0)), 0.5, atol=0.1)
+
+
+def test_rates_one_by_one_are_trained_like_those_of_a_window():
+    window = survey(network(0), WINDOW, 3, 0, steps=40)
+    lr, readout_lr = WINDOW.rates(3)
+    single = survey(network(0), Rates(lr[[2, 0]], readout_lr[1:]), 2, 0, steps=40)
+    np.testing.assert_array_equal(single.loss.values, window.loss.values[[2, 0], 1:])
 
 
 def test_the_bowl_is_descended_along_its_gradient():
