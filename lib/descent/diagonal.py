@@ -22,15 +22,24 @@ def problem(seed: int, n: int = 40, dim: int = 100, support: int = 5) -> tuple[n
     return d.x.double().numpy(), d.y.double().numpy().ravel(), d.truth.double().numpy()
 
 
-def exponents(x: np.ndarray, y: np.ndarray, truth: np.ndarray, scales: tuple[float, float] = (1e-4, 3e-4)) -> tuple[float, float, float]:
-    """The exponent of the program's squared error in the scale, between two scales, and two predictions.
-
-    They are 4 (1 - mu) with `theory.dual_margin`'s mu, and with that of the multipliers of least norm, a dual solution only if it is below 1.
-    """
+def exponents(x: np.ndarray, y: np.ndarray, truth: np.ndarray, scales: tuple[float, float] = (1e-4, 3e-4)) -> tuple[float, float]:
+    """The exponent of the program's squared error in the scale, between two scales, and 4 (1 - mu) with `theory.dual_margin`'s mu."""
     errors = [np.square(theory.min_hyperbolic_entropy(x, y, a) - truth).sum() for a in scales]
-    multipliers = np.linalg.lstsq(x[:, truth != 0].T, np.sign(truth[truth != 0]), rcond=None)[0]
-    slope = np.log(errors[1] / errors[0]) / np.log(scales[1] / scales[0])
-    return slope, 4 * (1 - theory.dual_margin(x, truth)), 4 * (1 - abs(x[:, truth == 0].T @ multipliers).max())
+    return np.log(errors[1] / errors[0]) / np.log(scales[1] / scales[0]), 4 * (1 - theory.dual_margin(x, truth))
+
+
+def steps_outside(paths: xr.Dataset) -> xr.DataArray:
+    """The number of single-example steps along paths for which 2 lr |g_i| > 1 in some coordinate, expected over the example drawn.
+
+    Args:
+        paths: "coefficients" over "step", "seed" and "lr", at a constant learning rate.
+    """
+    counts = []
+    for s in paths.seed.values:
+        x, y, _ = problem(s)
+        largest = abs(paths.coefficients.sel(seed=s).dot(xr.DataArray(x, dims=("example", "coordinate"))) - xr.DataArray(y, dims="example")) * xr.DataArray(abs(x).max(1), dims="example")
+        counts.append((2 * paths.lr * largest > 1).mean("example").integrate("step"))
+    return xr.concat(counts, dim="seed").rename("outside")
 
 
 def _programs(scale: np.ndarray, start: float, seed: int) -> list[np.ndarray]:

@@ -33,8 +33,15 @@ def test_unevenness_by_hand():
 
 
 def test_the_exponent_of_the_error_is_that_of_the_dual():
-    slope, dual, least = diagonal.exponents(*diagonal.problem(1))
-    assert slope == pytest.approx(dual, rel=0.02) and least < dual
+    slope, dual = diagonal.exponents(*diagonal.problem(1))
+    assert slope == pytest.approx(dual, rel=0.02) and dual < 4
+
+
+def test_steps_outside_the_identities_are_counted():
+    x, y, _ = diagonal.problem(2)
+    paths = xr.Dataset({"coefficients": (("seed", "lr", "step", "coordinate"), np.zeros((1, 2, 2, 100)))}, coords={"seed": [2], "lr": [1e-6, 0.05], "step": [0, 10]})
+    share = np.mean([(2 * 0.05 * abs(label * row) > 1).any() for row, label in zip(x, y)])
+    np.testing.assert_allclose(diagonal.steps_outside(paths).sel(seed=2), [0.0, 10 * share])
 
 
 @pytest.mark.parametrize("ascent", [0.001, 0.5])
