@@ -150,10 +150,10 @@ def test_outputs_are_stored(stored):
     assert {"seconds", "hardware"} <= set(stored.notebook.metadata.get("descent", {})), "no measured seconds; run tools/execute.py"
 
 
-def test_it_runs_in_two_minutes(chapter):
-    """The aim is 45 s; the controls and seeds that its claims ask for have made some chapters longer."""
+def test_it_runs_in_three_minutes(chapter):
+    """The aim is 45 s on a fast processor; the bound is for the slowest that the book was made on, half as fast."""
     seconds = chapter.notebook.metadata["descent"]["seconds"]
-    assert seconds < 120, f"{chapter} took {seconds} s"
+    assert seconds < 180, f"{chapter} took {seconds} s"
 
 
 def test_outputs_are_clean(stored):
