@@ -22,7 +22,7 @@ def problem(seed: int, n: int = 40, dim: int = 100, support: int = 5) -> tuple[n
     return d.x.double().numpy(), d.y.double().numpy().ravel(), d.truth.double().numpy()
 
 
-def exponents(x: np.ndarray, y: np.ndarray, truth: np.ndarray, scales: tuple[float, float] = (1e-4, 3e-4)) -> tuple[float, float]:
+def exponents(x: np.ndarray, y: np.ndarray, truth: np.ndarray, scales: tuple[float, float] = (1e-5, 3e-5)) -> tuple[float, float]:
     """The exponent of the program's squared error in the scale, between two scales, and 4 (1 - mu) with `theory.dual_margin`'s mu."""
     errors = [np.square(theory.min_hyperbolic_entropy(x, y, a) - truth).sum() for a in scales]
     return np.log(errors[1] / errors[0]) / np.log(scales[1] / scales[0]), 4 * (1 - theory.dual_margin(x, truth))
